@@ -28,5 +28,8 @@ class Member:
 
 
 def encode(value: str) -> str:
-    """Percent-encode *value* as UTF-8 (RFC 3986): names are Chinese, headers are not; no CR, LF or NUL can survive."""
-    return quote(value, safe="!#$&'()*+,/:;=?@[]~ ")
+    """Percent-encode *value* as UTF-8 (RFC 3986): names are Chinese, headers are not; no CR, LF or NUL survives.
+
+    ``+`` and blanks are encoded too, so that every language's decoder, PHP's ``urldecode`` included, gives the same text.
+    """
+    return quote(value, safe=":/?#@!$&'()*,;=")
