@@ -1,0 +1,93 @@
+"""Sign and encrypt what we hand to a browser: keys newest first, one salt per purpose, SHA-256."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from itsdangerous import BadData, URLSafeSerializer
+
+from gateway.secret import Secret
+
+_NONCE_BYTES = 12
+
+
+class Forged(Exception):
+    """The text carries no signature of any of our keys, or not for this purpose."""
+
+
+class Sealer:
+    """Sign, verify, encrypt and decrypt with a list of *keys*, newest first: the newest signs, all verify.
+
+    A purpose is a short name such as ``session``; a value sealed for one purpose never opens for another.
+    """
+
+    def __init__(self, keys: Sequence[Secret]) -> None:
+        if not keys:
+            raise ValueError("at least one signing key is needed")
+        self._newest_first = [key.reveal().encode() for key in keys]
+        self._serializers: dict[str, URLSafeSerializer[str]] = {}
+        self._ciphers: dict[str, list[AESGCM]] = {}
+
+    def sign(self, purpose: str, claims: Any) -> str:
+        """Give *claims* (JSON) as a text of ``[A-Za-z0-9_.-]``; readable by whoever holds it."""
+        return self._serializer(purpose).dumps(claims)
+
+    def verify(self, purpose: str, text: str) -> Any:
+        """Give back what was signed, or raise :class:`Forged`."""
+        try:
+            return self._serializer(purpose).loads(text)
+        except (BadData, ValueError, RecursionError) as error:
+            raise Forged(purpose) from error
+
+    def encrypt(self, purpose: str, claims: Any) -> str:
+        """Give *claims* (JSON) as a text of ``[A-Za-z0-9_-]`` that only we can read (AES-256-GCM)."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        plain = json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode()
+        sealed = self._cipher(purpose)[0].encrypt(nonce, plain, purpose.encode())
+        return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+
+    def decrypt(self, purpose: str, text: str) -> Any:
+        """Give back what was encrypted, or raise :class:`Forged`."""
+        try:
+            raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        except (binascii.Error, ValueError) as error:
+            raise Forged(purpose) from error
+        for cipher in self._cipher(purpose):
+            try:
+                return json.loads(cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], purpose.encode()))
+            except (InvalidTag, ValueError):
+                continue
+        raise Forged(purpose)
+
+    def digest(self, purpose: str, text: str) -> str:
+        """Give a keyed fingerprint of *text*: 32 hex digits that nobody else can compute."""
+        key = self._derived(self._newest_first[0], purpose)
+        return hmac.new(key, text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
+
+    def _serializer(self, purpose: str) -> URLSafeSerializer[str]:
+        if purpose not in self._serializers:
+            self._serializers[purpose] = URLSafeSerializer(
+                self._newest_first[::-1],  # itsdangerous signs with the last
+                salt=f"wecom-gateway.{purpose}",
+                serializer_kwargs={"ensure_ascii": False},
+                signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+            )
+        return self._serializers[purpose]
+
+    def _cipher(self, purpose: str) -> list[AESGCM]:
+        if purpose not in self._ciphers:
+            self._ciphers[purpose] = [AESGCM(self._derived(key, purpose)) for key in self._newest_first]
+        return self._ciphers[purpose]
+
+    @staticmethod
+    def _derived(key: bytes, purpose: str) -> bytes:
+        return hmac.new(key, b"wecom-gateway.derive." + purpose.encode(), hashlib.sha256).digest()

@@ -1,0 +1,224 @@
+"""What our cookie holds: sealed into a value, opened again, remembered once its signature was checked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.errors import LoginFailed, SignInNeeded
+from gateway.member import Member, identity_headers
+from gateway.sealing import Forged, Sealer
+
+PURPOSE = "session"
+PRIVATE = "session-private"
+VERSION = 1
+READABLE_VERSION = 2  #: release N reads N+1, so that a rollback signs nobody out
+MAX_BYTES = 3072
+"""A cookie value longer than this is refused at sign-in: browsers stop at 4096 bytes for name, value and attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sign-in of one member at one site; all times are Unix seconds."""
+
+    id: str
+    member: Member
+    corp_id: str
+    agent_id: int
+    site: str
+    issued: int  #: when WeCom vouched for the person; renewal never changes it
+    renewed: int  #: when the member was last read from WeCom
+    ends: int
+    account: str = ""
+    departments: tuple[int, ...] = ()  #: own departments and their ancestors
+    tags: Mapping[int, bool] = field(default_factory=dict)  #: the tags that were looked at, and whether each holds
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long sessions live, in seconds."""
+
+    lifetime_s: int = 12 * 3600
+    max_lifetime_s: int = 7 * 86400
+    renew_after_s: int = 30 * 60
+    idle_s: int = 0  #: 0: off
+    put_off_s: int = 300  #: how long a renewal waits when WeCom does not answer
+
+    def ends(self, issued: int, now: int) -> int:
+        """When a session issued at *issued* and (re)signed *now* ends."""
+        return min(now + self.lifetime_s, issued + self.max_lifetime_s)
+
+    def renewal_due(self, session: Session, now: float) -> bool:
+        return now >= session.renewed + self.renew_after_s
+
+    def put_off(self, session: Session, now: int) -> Session:
+        """The same session, its next renewal *put_off_s* from *now*; it ends when it would have ended."""
+        return replace(session, renewed=now - self.renew_after_s + self.put_off_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session whose signature was genuine, with the headers that announce it made once."""
+
+    session: Session
+    identity: Mapping[str, str]
+
+
+class Sessions:
+    """Seal and open the sessions of one app (corp and agent).
+
+    The memory of opened values says only "genuine signature, these claims"; site, end, standing and rule are looked at
+    on every request by whoever asks. Refusals are never remembered, so garbage cannot grow it.
+    """
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        *,
+        corp_id: str,
+        agent_id: int,
+        lifetimes: Lifetimes,
+        clock: Callable[[], float],
+        raw_headers: bool = False,
+        remembered: int = 100_000,
+    ) -> None:
+        self.lifetimes = lifetimes
+        self._sealer = sealer
+        self._app = (corp_id, agent_id)
+        self._clock = clock
+        self._raw_headers = raw_headers
+        self._limit = remembered
+        self._opened: OrderedDict[str, Opened] = OrderedDict()
+
+    def seal(self, session: Session) -> str:
+        """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
+        value = self._sealer.sign(PURPOSE, self._claims(session))
+        if len(value) > MAX_BYTES:
+            raise LoginFailed(
+                "session-too-big",
+                message=f"the session of {session.member.user_id} takes {len(value)} bytes of {MAX_BYTES}: "
+                "ask for fewer `details` or shorten what WeCom holds",
+                user_id=session.member.user_id,
+            )
+        return value
+
+    def open(self, value: str, *, site: str, navigation: bool = False) -> Opened:
+        """Give the session in *value* if it is ours, for *site*, and not over; else raise SignInNeeded with the reason.
+
+        ``renew`` is raised for navigations only: everything else keeps using the session until it ends.
+        """
+        opened = self.genuine(value)
+        session, now = opened.session, self._clock()
+        if session.site != site:
+            raise SignInNeeded("other-site")
+        if now >= session.ends:
+            raise SignInNeeded("expired")
+        if self.lifetimes.idle_s and now >= session.renewed + self.lifetimes.idle_s:
+            raise SignInNeeded("idle")
+        if navigation and self.lifetimes.renewal_due(session, now):
+            raise SignInNeeded("renew")
+        return opened
+
+    def genuine(self, value: str) -> Opened:
+        """Give the session in *value* whatever its site and end, or raise SignInNeeded ``no-session`` or ``forged``."""
+        if not value:
+            raise SignInNeeded("no-session")
+        opened = self._opened.get(value)
+        if opened is not None:
+            self._opened.move_to_end(value)
+            return opened
+        session = self._read(value)
+        opened = Opened(session, identity_headers(session, raw=self._raw_headers))
+        self._opened[value] = opened
+        if len(self._opened) > self._limit:
+            self._opened.popitem(last=False)
+        return opened
+
+    def forget(self) -> None:
+        """Empty the memory: keys have changed."""
+        self._opened.clear()
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    def to_claims(self, session: Session) -> dict[str, Any]:
+        """What a hand-over carries to another host of ours: all of the session, to be encrypted by the caller."""
+        return self._claims(session)
+
+    def from_claims(self, claims: Any) -> Session:
+        """The session in *claims*, or SignInNeeded ``forged``."""
+        return self._session(claims)
+
+    def _claims(self, session: Session) -> dict[str, Any]:
+        member = session.member
+        private = {"e": member.email, "m": member.mobile, "a": member.avatar}
+        claims: dict[str, Any] = {
+            "v": VERSION,
+            "i": session.id,
+            "u": member.user_id,
+            "c": session.corp_id,
+            "a": session.agent_id,
+            "s": session.site,
+            "t": [session.issued, session.renewed, session.ends],
+            "n": member.name,
+            "d": list(member.departments),
+        }
+        optional: dict[str, Any] = {
+            "D": list(session.departments) if session.departments != member.departments else [],
+            "l": list(member.leader_of),
+            "p": member.position,
+            "k": member.alias,
+            "o": session.account if session.account != member.user_id else "",
+            "g": {str(tag): int(holds) for tag, holds in session.tags.items()},
+            "x": self._sealer.encrypt(PRIVATE, private) if any(private.values()) else "",
+        }
+        return claims | {key: value for key, value in optional.items() if value}
+
+    def _read(self, value: str) -> Session:
+        try:
+            claims = self._sealer.verify(PURPOSE, value)
+        except Forged as error:
+            raise SignInNeeded("forged") from error
+        return self._session(claims)
+
+    def _session(self, claims: Any) -> Session:
+        try:
+            session = self._parsed(claims)
+        except (Forged, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SignInNeeded("forged") from error
+        if (session.corp_id, session.agent_id) != self._app:
+            raise SignInNeeded("other-site")
+        return session
+
+    def _parsed(self, claims: Any) -> Session:
+        if not 1 <= int(claims["v"]) <= READABLE_VERSION:
+            raise ValueError("a version this release cannot read")
+        private = self._sealer.decrypt(PRIVATE, claims["x"]) if claims.get("x") else {}
+        issued, renewed, ends = (int(moment) for moment in claims["t"])
+        own = tuple(int(department) for department in claims["d"])
+        member = Member(
+            user_id=str(claims["u"]),
+            name=str(claims["n"]),
+            departments=own,
+            leader_of=tuple(int(department) for department in claims.get("l", ())),
+            position=str(claims.get("p", "")),
+            alias=str(claims.get("k", "")),
+            email=str(private.get("e", "")),
+            mobile=str(private.get("m", "")),
+            avatar=str(private.get("a", "")),
+        )
+        return Session(
+            id=str(claims["i"]),
+            member=member,
+            corp_id=str(claims["c"]),
+            agent_id=int(claims["a"]),
+            site=str(claims["s"]),
+            issued=issued,
+            renewed=renewed,
+            ends=ends,
+            account=str(claims.get("o") or member.user_id),
+            departments=tuple(int(department) for department in claims.get("D", ())) or own,
+            tags={int(tag): bool(holds) for tag, holds in claims.get("g", {}).items()},
+        )

@@ -1,0 +1,54 @@
+"""What the hot path knows of members and sessions that lost their access; in memory, pure."""
+
+from __future__ import annotations
+
+from gateway.errors import SignInNeeded
+from gateway.session import Session
+
+CLOCK_TOLERANCE_S = 10
+"""A session issued up to this long after a revocation is revoked too: two machines' clocks never agree."""
+
+
+class Standing:
+    """For each member "sessions issued up to T are revoked" and "what was read before T is stale"; ended session ids.
+
+    T is when we took the record, in Unix seconds.
+    """
+
+    def __init__(self) -> None:
+        self._revoked: dict[str, float] = {}
+        self._stale: dict[str, float] = {}
+        self._ended: dict[str, int] = {}
+
+    def revoke(self, user_id: str, at: float) -> None:
+        """End every session of *user_id* issued up to *at*."""
+        key = user_id.casefold()
+        self._revoked[key] = max(at, self._revoked.get(key, 0))
+
+    def outdate(self, user_id: str, at: float) -> None:
+        """What was read of *user_id* before *at* no longer holds: departments or tags have changed."""
+        key = user_id.casefold()
+        self._stale[key] = max(at, self._stale.get(key, 0))
+
+    def end(self, session: Session) -> None:
+        """End one session: its person signed out."""
+        self._ended[session.id] = session.ends
+
+    def check(self, session: Session) -> None:
+        """Return if nothing stands against *session*; else SignInNeeded ``signed-out``, ``revoked`` or ``stale``."""
+        if session.id in self._ended:
+            raise SignInNeeded("signed-out")
+        if not (self._revoked or self._stale):
+            return
+        key = session.member.user_id.casefold()
+        if session.issued <= self._revoked.get(key, -CLOCK_TOLERANCE_S) + CLOCK_TOLERANCE_S:
+            raise SignInNeeded("revoked")
+        if session.renewed < self._stale.get(key, 0):
+            raise SignInNeeded("stale")
+
+    def forget_ended(self, now: float) -> None:
+        """Drop the ids of sessions that are over anyway."""
+        self._ended = {session_id: ends for session_id, ends in self._ended.items() if ends > now}
+
+    def __len__(self) -> int:
+        return len(self._revoked) + len(self._stale) + len(self._ended)
