@@ -29,8 +29,9 @@ class Session:
     agent_id: int
     site: str
     issued: int  #: when WeCom vouched for the person; renewal never changes it
-    renewed: int  #: when the member was last read from WeCom
+    renewed: int  #: what the next renewal counts from; idle too
     ends: int
+    read: int  #: when the last reading of the member from WeCom began
     account: str = ""
     departments: tuple[int, ...] = ()  #: own departments and their ancestors
     tags: Mapping[int, bool] = field(default_factory=dict)  #: the tags that were looked at, and whether each holds
@@ -161,7 +162,7 @@ class Sessions:
             "c": session.corp_id,
             "a": session.agent_id,
             "s": session.site,
-            "t": [session.issued, session.renewed, session.ends],
+            "t": [session.issued, session.renewed, session.ends, session.read],
             "n": member.name,
             "d": list(member.departments),
         }
@@ -196,7 +197,7 @@ class Sessions:
         if not 1 <= int(claims["v"]) <= READABLE_VERSION:
             raise ValueError("a version this release cannot read")
         private = self._sealer.decrypt(PRIVATE, claims["x"]) if claims.get("x") else {}
-        issued, renewed, ends = (int(moment) for moment in claims["t"])
+        issued, renewed, ends, read = (int(moment) for moment in claims["t"])
         own = tuple(int(department) for department in claims["d"])
         member = Member(
             user_id=str(claims["u"]),
@@ -218,6 +219,7 @@ class Sessions:
             issued=issued,
             renewed=renewed,
             ends=ends,
+            read=read,
             account=str(claims.get("o") or member.user_id),
             departments=tuple(int(department) for department in claims.get("D", ())) or own,
             tags={int(tag): bool(holds) for tag, holds in claims.get("g", {}).items()},

@@ -43,7 +43,7 @@ class Standing:
         key = session.member.user_id.casefold()
         if session.issued <= self._revoked.get(key, -CLOCK_TOLERANCE_S) + CLOCK_TOLERANCE_S:
             raise SignInNeeded("revoked")
-        if session.renewed < self._stale.get(key, 0):
+        if session.read < self._stale.get(key, 0):
             raise SignInNeeded("stale")
 
     def forget_ended(self, now: float) -> None:

@@ -1,0 +1,54 @@
+"""The subrequest ``/_wecom/auth``: 204, 401 or 403, whatever arrives; in memory, no waiting.
+
+The answer depends on the rule in the path, the session, the site and its host, and whether the browser navigates; nginx
+reduces what the client sent to these (``http.conf``), so nothing else is looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gateway import rules
+from gateway.errors import Denied, SignInNeeded
+from gateway.keys import Live
+from gateway.member import encode
+
+log = logging.getLogger(__name__)
+
+
+def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Make the handler of the check listener; it looks at *live* anew for each request, so a reload takes effect."""
+
+    async def auth(request: web.BaseRequest) -> web.StreamResponse:
+        """Answer nginx's subrequest: 204 and who it is, 401 and why to sign in, 403 and why not."""
+        now, asked = live.now, request.headers
+        try:
+            rule = rules.parse(request.rel_url.raw_path)
+            site = now.sites.find(asked.get("X-WeCom-Site", ""), asked.get("Host", ""))
+            navigation = "X-WeCom-Navigation" in asked
+            opened = now.sessions.open(asked.get("X-WeCom-Session", ""), site=site.name, navigation=navigation)
+            now.standing.check(opened.session)
+            rules.check(opened.session, rule)
+        except SignInNeeded as needed:
+            return refusal(401, needed.reason)
+        except Denied as denied:
+            if denied.reason != "rule":
+                now.telemetry.warn_once(f"{denied.reason} {denied}", f"{denied.reason}: {denied}")
+            return refusal(403, denied.reason, denied.rule)
+        except Exception:
+            log.exception("internal: the check failed")
+            return refusal(403, "internal")
+        now.telemetry.allowed()
+        return web.Response(status=204, headers=opened.identity)
+
+    def refusal(status: int, reason: str, rule: str = "") -> web.Response:
+        live.now.telemetry.refused(status, reason)
+        headers = {"X-WeCom-Reason": reason}
+        if rule:
+            headers["X-WeCom-Rule"] = encode(rule)
+        return web.Response(status=status, headers=headers)
+
+    return auth

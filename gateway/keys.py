@@ -1,0 +1,47 @@
+"""What a handler may reach for, in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.once import Once
+from gateway.pages import Pages
+from gateway.sealing import Sealer
+from gateway.session import Sessions
+from gateway.sites import Sites
+from gateway.standing import Standing
+from gateway.telemetry import Telemetry
+from gateway.urls import Site
+from gateway.wecom import WeCom
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything built from one reading of the settings, and what outlives a reload."""
+
+    config: Config
+    sites: Sites
+    callback: Site
+    sealer: Sealer
+    sessions: Sessions
+    standing: Standing
+    wecom: WeCom
+    pages: Pages
+    once: Once[str]
+    brake: Brake
+    telemetry: Telemetry
+    clock: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Live:
+    """Where the parts in force are found: a reload puts new ones here."""
+
+    now: Parts
+
+
+LIVE = web.AppKey("LIVE", Live)

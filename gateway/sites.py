@@ -1,0 +1,45 @@
+"""Which site a request is for: nginx says so by name; the request's host only confirms it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.errors import Denied
+from gateway.urls import Site, bare_host
+
+
+class Sites:
+    """The configured sites, and the answers already worked out, bounded."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self.all = tuple(sites)
+        self._by_name = {site.name: site for site in self.all}
+        if len(self.all) == 1:
+            self._by_name[""] = self.all[0]
+        self._answers: dict[tuple[str, str], Site] = {}
+
+    def find(self, name: str, host: str) -> Site:
+        """Give the site *name* (empty: the only one) if *host* (a ``Host`` header) is its own.
+
+        Raises Denied ``unknown-site`` or ``other-site``, whose message names the directive to fix.
+        """
+        site = self._answers.get((name, host))
+        if site is None:
+            site = self._find(name, host)
+            self._answers[name, host] = site  # every key is a name of ours and one of its hosts: bounded
+        return site
+
+    def named(self, name: str) -> Site | None:
+        return self._by_name.get(name)
+
+    def _find(self, name: str, host: str) -> Site:
+        site = self._by_name.get(name)
+        if site is None:
+            known = ", ".join(each.name for each in self.all)
+            raise Denied("unknown-site", message=f"nginx says `set $wecom_site {name or '(nothing)'};` but the sites are: {known}")
+        if bare_host(host) not in site.hosts:
+            raise Denied(
+                "other-site",
+                message=f"site {site.name} does not answer to host {host[:100]!r}: correct `set $wecom_site`, or add it to `hosts`",
+            )
+        return site
