@@ -1,0 +1,8 @@
+"""The client of WeCom's server API (企业微信服务端 API)."""
+
+from gateway.wecom.client import WeCom
+from gateway.wecom.reading import Details, Visitor
+from gateway.wecom.tokens import App
+from gateway.wecom.transport import Endpoints
+
+__all__ = ["App", "Details", "Endpoints", "Visitor", "WeCom"]
