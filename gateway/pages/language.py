@@ -8,11 +8,13 @@ from typing import Literal
 Language = Literal["zh", "en"]
 
 _LONGEST = 1000
-_RANGE = re.compile(r"\s*(\*|[A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,60})?\s*(?:;\s*[qQ]\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?")
+_RANGE = re.compile(
+    r"\s*(\*|[A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,60})?\s*(?:;\s*[qQ]\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?"
+)
 
 
 def choose(accept_language: str) -> Language:
-    """Return "en" where the header (RFC 9110, 12.5.4) prefers it to Chinese, else "zh"; what cannot be read is passed over."""
+    """Return "en" where the header (RFC 9110, 12.5.4) prefers it to Chinese, else "zh"; garbage is passed over."""
     quality: dict[str, float] = {}
     for part in accept_language[:_LONGEST].split(","):
         if match := _RANGE.fullmatch(part):

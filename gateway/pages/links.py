@@ -11,12 +11,12 @@ _STATE = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 def link(value: str) -> str:
-    """Return *value* as an address for ``href``: http(s) without user info, or a path of this host; anything else is "/".
+    """Return *value* as an address for ``href``: http(s) without user info, or a path of this host; else "/".
 
-    What is not printable ASCII is percent-encoded first: browsers drop tabs and newlines, and "/<TAB>/evil" is "//evil" to them.
+    What is not printable ASCII is percent-encoded first: browsers drop tabs, and "/<TAB>/evil" is "//evil" to them.
     """
     try:
-        encoded = quote(value, safe=_PRINTABLE, errors="surrogateescape")
+        encoded = quote(str(value), safe=_PRINTABLE, errors="surrogateescape")
     except UnicodeEncodeError:
         return "/"
     return encoded if _LINK.fullmatch(encoded) else "/"

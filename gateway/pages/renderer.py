@@ -26,15 +26,15 @@ OPTIONAL: Mapping[str, Mapping[str, object]] = {
 """What a caller may leave out, by page; anything else missing is an error."""
 
 _SCRIPT_CONNECTS = frozenset({"window"})
-_ANCESTORS = re.compile(r"'none'|(?:'self'|[A-Za-z0-9.:/*\[\]-]+)(?: [A-Za-z0-9.:/*\[\]-]+)*")
+_ANCESTORS = re.compile(r"'none'|(?:'self'|[A-Za-z0-9.:/*\[\]-]+)(?: (?:'self'|[A-Za-z0-9.:/*\[\]-]+))*")
 _log = logging.getLogger(__name__)
 
 
 class Pages:
     """The pages in both languages; *templates* is a folder whose templates and texts replace ours by name.
 
-    An own template may begin with ``{% extends "builtin/failed.html" %}`` to change only a block. A broken one is reported in the
-    log, and ours is shown.
+    An own template may begin with ``{% extends "builtin/failed.html" %}`` to change only a block. A broken one is
+    reported in the log, and ours is shown.
     """
 
     def __init__(self, templates: Path | None = None) -> None:
@@ -50,6 +50,7 @@ class Pages:
     def render(
         self,
         name: str,
+        /,
         *,
         language: str,
         status: int = 200,
@@ -79,13 +80,15 @@ class Pages:
 
 
 def _environment(loader: BaseLoader) -> Environment:
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"link": link, "state": plain_state}
     return environment
 
 
 def _with_own(ours: FileSystemLoader, folder: Path) -> Environment:
-    """Read the operator's templates once; those that cannot be compiled are left out, so that ours stand in for them."""
+    """Read the operator's templates once; those that cannot be compiled are left out: ours stand in for them."""
     checker, known, own = _environment(ours), set(ours.list_templates()), {}
     for path in sorted(folder.glob("*.html")):
         try:

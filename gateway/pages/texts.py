@@ -29,7 +29,7 @@ class Texts:
 
 
 def load(name: str, override: Path | None, report: Callable[[str], None]) -> Texts:
-    """Read ``NAME.toml``; what the *override* folder's own ``NAME.toml`` says replaces single texts, its mistakes go to *report*."""
+    """Read ``NAME.toml``; texts in the *override* folder's ``NAME.toml`` go first, its mistakes to *report*."""
     entries = read(BUILT_IN / f"{name}.toml")
     if override is not None and (path := override / f"{name}.toml").exists():
         entries |= _own(path, entries, report)
