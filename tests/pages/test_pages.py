@@ -133,7 +133,7 @@ def test_hostile_values_stay_text(pages: Pages) -> None:
         assert "img" not in {tag for tag, _ in page.elements}, (name, context)
         assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
         assert "alert" not in page.code["script"] + page.code["style"], (name, context)
-        assert HARMLESS >= set(page.attributes("href", "action", "src", "formaction")), (name, context)
+        assert set(page.attributes("href", "action", "src", "formaction")) <= HARMLESS, (name, context)
         assert "49" not in page.text, (name, context)
 
 
