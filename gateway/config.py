@@ -108,7 +108,6 @@ class Config:
     contact: str = ""  #: whom to ask, shown on refusal pages
     templates: str = ""  #: a folder whose templates replace the built-in pages
     language: str = ""  #: ``zh`` or ``en`` for everybody; empty: by the browser
-    allow_linked_corps: bool = False  #: let in members of linked corps (``CorpId/userid``)
     remembered_sessions: int = 100_000
     log_level: str = "INFO"
     session: SessionSettings = field(default_factory=SessionSettings)
@@ -213,7 +212,10 @@ def _apply_environment(table: dict[str, Any], environment: Mapping[str, str]) ->
 
 def _drop_rival(table: dict[str, Any], name: str) -> None:
     """The environment wins over the file, also where the same secret has another spelling there."""
-    rivals = {"signing_key": ("signing_keys", "signing_key_file"), "signing_keys": ("signing_key", "signing_key_file")}
+    rivals: dict[str, tuple[str, ...]] = {
+        "signing_key": ("signing_keys", "signing_key_file"),
+        "signing_keys": ("signing_key", "signing_key_file"),
+    }
     rivals |= {"signing_key_file": ("signing_key", "signing_keys"), "app_secret": ("app_secret_file",)}
     rivals |= {"app_secret_file": ("app_secret",), "public_url": ("site",)}
     for rival in rivals.get(name, ()):
@@ -256,7 +258,9 @@ def _contradictions(config: Config) -> list[str]:
             if other != site.name:
                 found.append(f"site {site.name}: host {host} with the same port belongs to site {other} already")
         if site.cookie_domain and not all(f".{host}".endswith(f".{site.cookie_domain}") for host in site.hosts):
-            found.append(f"site {site.name}: cookie_domain {site.cookie_domain!r} is no parent of every host of the site")
+            found.append(
+                f"site {site.name}: cookie_domain {site.cookie_domain!r} is no parent of every host of the site"
+            )
     if config.callback_site and config.callback_site not in names:
         found.append(f"callback_site: no site is named {config.callback_site!r}; there are: {', '.join(names)}")
     session = config.session
@@ -267,7 +271,9 @@ def _contradictions(config: Config) -> list[str]:
     if session.renew_after >= session.lifetime:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
-        found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
+        found.append(
+            "session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)"
+        )
     if config.language not in ("", "zh", "en"):
         found.append(f"language: {config.language!r}; allowed: zh, en or empty")
     if config.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
@@ -307,7 +313,9 @@ def _address(value: Any, _: Any = None) -> Address:
         return Address(text)
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"an address like 127.0.0.1:9180 or unix:/run/wecom-gateway/check.sock is needed, not {text!r}")
+        raise ValueError(
+            f"an address like 127.0.0.1:9180 or unix:/run/wecom-gateway/check.sock is needed, not {text!r}"
+        )
     try:
         ip_address(host.strip("[]"))
     except ValueError:
@@ -358,7 +366,7 @@ def _tuple(value: Any, kind: Any) -> tuple[Any, ...]:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"a list is needed, not {value!r}")
-    return tuple(_CONVERTER.structure(list(value), list[get_args(kind)[0]]))  # type: ignore[misc]
+    return tuple(_CONVERTER.structure(list(value), list[get_args(kind)[0]]))  # type: ignore[arg-type]
 
 
 def _keys(value: Any, kind: Any) -> tuple[Any, ...]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.brake import Brake
 from gateway.config import Config
 from gateway.once import Once
 from gateway.pages import Pages
 from gateway.sealing import Sealer
-from gateway.session import Sessions
+from gateway.session import Session, Sessions
 from gateway.sites import Sites
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry
@@ -31,7 +32,7 @@ class Parts:
     standing: Standing
     wecom: WeCom
     pages: Pages
-    once: Once[str]
+    once: Once[Session]
     brake: Brake
     telemetry: Telemetry
     clock: Callable[[], float]

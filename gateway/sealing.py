@@ -34,7 +34,7 @@ class Sealer:
         if not keys:
             raise ValueError("at least one signing key is needed")
         self._newest_first = [key.reveal().encode() for key in keys]
-        self._serializers: dict[str, URLSafeSerializer[str]] = {}
+        self._serializers: dict[str, URLSafeSerializer] = {}
         self._ciphers: dict[str, list[AESGCM]] = {}
 
     def sign(self, purpose: str, claims: Any) -> str:
@@ -73,7 +73,7 @@ class Sealer:
         key = self._derived(self._newest_first[0], purpose)
         return hmac.new(key, text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 
-    def _serializer(self, purpose: str) -> URLSafeSerializer[str]:
+    def _serializer(self, purpose: str) -> URLSafeSerializer:
         if purpose not in self._serializers:
             self._serializers[purpose] = URLSafeSerializer(
                 self._newest_first[::-1],  # itsdangerous signs with the last

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from gateway.errors import Denied
 from gateway.urls import Site, bare_host
 
+MAX_ANSWERS = 1000
+
 
 class Sites:
     """The configured sites, and the answers already worked out, bounded."""
@@ -26,7 +28,8 @@ class Sites:
         site = self._answers.get((name, host))
         if site is None:
             site = self._find(name, host)
-            self._answers[name, host] = site  # every key is a name of ours and one of its hosts: bounded
+            if len(self._answers) < MAX_ANSWERS:  # letter case and ports are the client's
+                self._answers[name, host] = site
         return site
 
     def named(self, name: str) -> Site | None:
@@ -36,7 +39,10 @@ class Sites:
         site = self._by_name.get(name)
         if site is None:
             known = ", ".join(each.name for each in self.all)
-            raise Denied("unknown-site", message=f"nginx says `set $wecom_site {name or '(nothing)'};` but the sites are: {known}")
+            raise Denied(
+                "unknown-site",
+                message=f"nginx says `set $wecom_site {name or '(nothing)'};` but the sites are: {known}",
+            )
         if bare_host(host) not in site.hosts:
             raise Denied(
                 "other-site",

@@ -46,6 +46,16 @@ class Standing:
         if session.read < self._stale.get(key, 0):
             raise SignInNeeded("stale")
 
+    def issue(self, user_id: str, began: int) -> int:
+        """Give the ``issued`` of a sign-in that WeCom vouched for from *began* on: past any revocation before that.
+
+        Without it, whoever signs in again right after signing out everywhere would be refused for a while.
+        """
+        revoked = self._revoked.get(user_id.casefold())
+        if revoked is None or revoked > began:
+            return began
+        return max(began, int(revoked) + CLOCK_TOLERANCE_S + 1)
+
     def forget_ended(self, now: float) -> None:
         """Drop the ids of sessions that are over anyway."""
         self._ended = {session_id: ends for session_id, ends in self._ended.items() if ends > now}

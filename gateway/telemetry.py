@@ -27,7 +27,9 @@ class Telemetry:
         self._sign_ins = Counter(
             "wecom_gateway_sign_ins", "Sign-ins by how they ended.", ["result"], registry=self.registry
         )
-        self._renewals = Counter("wecom_gateway_renewals", "Renewals by how they ended.", ["result"], registry=self.registry)
+        self._renewals = Counter(
+            "wecom_gateway_renewals", "Renewals by how they ended.", ["result"], registry=self.registry
+        )
 
     def allowed(self) -> None:
         self._allowed.inc()

@@ -169,7 +169,11 @@ def old_web_login_url(base: str, *, corp_id: str, agent_id: int, redirect_uri: s
 def client_of(user_agent: str) -> str:
     """``private``, ``wecom``, ``wechat`` or ``browser``, tested in this order: every WeCom also says MicroMessenger."""
     text = user_agent.lower()
-    for client, marks in (("private", ("wxworklocal", "wwlocal")), ("wecom", ("wxwork",)), ("wechat", ("micromessenger",))):
+    for client, marks in (
+        ("private", ("wxworklocal", "wwlocal")),
+        ("wecom", ("wxwork",)),
+        ("wechat", ("micromessenger",)),
+    ):
         if any(mark in text for mark in marks):
             return client
     return "browser"

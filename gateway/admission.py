@@ -1,0 +1,98 @@
+"""Whom WeCom vouches for: from an OAuth code to a member who may have a session, or a LoginFailed that says why not."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import replace
+
+from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, TicketSpent
+from gateway.keys import Parts
+from gateway.member import ACTIVE, NOT_ACTIVE, Member
+from gateway.session import Session
+
+log = logging.getLogger(__name__)
+
+_DETAILS_BY_TICKET = ("email", "mobile", "avatar")
+
+
+async def session_for(parts: Parts, code: str, *, site: str) -> Session:
+    """Exchange *code* for a new session at *site*; raises LoginFailed, or a WeComError that speaks for itself."""
+    if parts.brake.on:
+        raise LoginFailed("paused", message="too many bad codes in the last minute")
+    began = int(parts.clock())
+    try:
+        visitor = await parts.wecom.exchange(code)
+    except CodeSpent as error:
+        parts.brake.bad_code()
+        raise LoginFailed("code-spent", message=str(error)) from error
+    member = await read(parts, _member_id(visitor.user_id))
+    member = asked_for(parts, await with_ticket(parts, member, visitor.user_ticket))
+    return new_session(parts, member, site=site, began=began)
+
+
+async def read(parts: Parts, user_id: str, *, timeout_s: float | None = None) -> Member:
+    """Read a member who may use the app: in its visible scope and active; else LoginFailed with the reason."""
+    try:
+        member = await parts.wecom.member(user_id, timeout_s=timeout_s)
+    except MemberUnknown as error:
+        raise LoginFailed("out-of-scope", message=str(error), user_id=user_id) from error
+    if member.status != ACTIVE:
+        raise LoginFailed(NOT_ACTIVE.get(member.status, "disabled"), user_id=user_id)
+    return member
+
+
+async def with_ticket(parts: Parts, member: Member, user_ticket: str) -> Member:
+    """Add the details that the member consented to; without them the sign-in goes on."""
+    wanted = set(parts.config.details) & set(_DETAILS_BY_TICKET)
+    if not user_ticket or not wanted:
+        return member
+    try:
+        details = await parts.wecom.details(user_ticket)
+    except TicketSpent as error:
+        log.info("no details for %s: %s", member.user_id, error)
+        return member
+    return replace(
+        member,
+        email=details.email or details.biz_mail or member.email,
+        mobile=details.mobile or member.mobile,
+        avatar=details.avatar or member.avatar,
+    )
+
+
+def asked_for(parts: Parts, member: Member) -> Member:
+    """Leave out what the settings do not ask for."""
+    wanted = parts.config.details
+    return replace(
+        member,
+        position=member.position if "position" in wanted else "",
+        alias=member.alias if "alias" in wanted else "",
+        email=member.email if "email" in wanted else "",
+        mobile=member.mobile if "mobile" in wanted else "",
+        avatar=member.avatar if "avatar" in wanted else "",
+    )
+
+
+def new_session(parts: Parts, member: Member, *, site: str, began: int) -> Session:
+    issued = parts.standing.issue(member.user_id, began)
+    return Session(
+        id=secrets.token_urlsafe(12),
+        member=member,
+        corp_id=parts.config.corp_id,
+        agent_id=parts.config.agent_id,
+        site=site,
+        issued=issued,
+        renewed=began,
+        ends=parts.sessions.lifetimes.ends(issued, began),
+        read=began,
+        account=member.user_id,
+        departments=member.departments,
+    )
+
+
+def _member_id(user_id: str) -> str:
+    if not user_id:
+        raise LoginFailed("not-a-member", message="WeCom knows the visitor by openid only")
+    if "/" in user_id:
+        raise LoginFailed("linked-corp", user_id=user_id)  # a member of a linked corp: CorpId/userid
+    return user_id

@@ -1,0 +1,109 @@
+"""Turn what a page's handler raised into a page that says why and what to do; nothing escapes as a bare error."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gateway import cookies
+from gateway.asked import Asked, language_of
+from gateway.errors import (
+    AppMisconfigured,
+    Denied,
+    GatewayError,
+    LoginFailed,
+    WeComBusy,
+    WeComRefused,
+    WeComUnreachable,
+)
+from gateway.keys import LIVE, Parts
+from gateway.login import sign_in_url
+
+log = logging.getLogger(__name__)
+
+_STATUS = {
+    "bad-request": 400,
+    "no-cookie": 400,
+    "no-code": 400,
+    "code-spent": 400,
+    "other-browser": 400,
+    "sign-in-expired": 400,
+    "hand-over": 400,
+    "session-too-big": 500,
+    "paused": 503,
+    "wecom-busy": 503,
+    "wecom-refused": 503,
+    "wecom-setup": 503,
+    "wecom-unreachable": 503,
+    "internal": 500,
+}
+"""HTTP status of a failed page by its reason; 403 for every refusal of a known person."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error with a page: 404 for unknown addresses, the reason for the rest."""
+    parts = request.app[LIVE].now
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return parts.pages.render("not_found", language=language_of(request, parts), status=404)
+    except GatewayError as error:
+        return _failed(request, parts, error)
+    except Exception:
+        log.exception("internal: %s failed", request.match_info.route.name or "a page")
+        return _failed(request, parts, GatewayError())
+
+
+def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.StreamResponse:
+    reference = secrets.token_hex(4)
+    level = logging.ERROR if isinstance(error, AppMisconfigured) else logging.WARNING
+    fix = f"; to fix: {error.fix}" if isinstance(error, WeComRefused) and error.fix else ""
+    log.log(level, "%s %s [%s]: %s%s", error.reason, _who(error), reference, error, fix)
+    parts.telemetry.signed_in(error.reason)
+    response = parts.pages.render(
+        "failed",
+        language=language_of(request, parts),
+        status=_STATUS.get(error.reason, 403),
+        reason=error.reason,
+        retry_url=_retry(request, parts, error),
+        reference=reference,
+        contact=parts.config.contact,
+    )
+    if isinstance(error, LoginFailed) and error.user_id:
+        _forget(response, request, parts)
+    if isinstance(error, (WeComUnreachable, WeComBusy)):
+        response.headers["Retry-After"] = "10"
+    return response
+
+
+def _who(error: GatewayError) -> str:
+    return error.user_id if isinstance(error, LoginFailed) else ""
+
+
+def _retry(request: web.Request, parts: Parts, error: GatewayError) -> str:
+    """The one way on: sign in again, back to the page first asked for; on its own host, if it is another."""
+    wanted = error.return_to if isinstance(error, LoginFailed) else "/"
+    return_to = request.query.get("return_to", "/") if wanted == "/" else wanted
+    for site in parts.sites.all:
+        for host in site.hosts:
+            origin = str(site.at(host))
+            if return_to.startswith(f"{origin}/"):
+                return origin + sign_in_url(return_to.removeprefix(origin), again=True)
+    return sign_in_url("/", again=True)
+
+
+def _forget(response: web.StreamResponse, request: web.Request, parts: Parts) -> None:
+    """A member who may not be here any more keeps no session cookie."""
+    try:
+        site = Asked.of(request, parts).site
+    except Denied:
+        return
+    cookies.forget_session(response, site)

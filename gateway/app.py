@@ -1,0 +1,246 @@
+"""The only place where things are built and joined: parts from settings, three listeners, reload, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiocache import SimpleMemoryCache
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway import config as settings
+from gateway import login, ops, people
+from gateway.answers import explain
+from gateway.auth import checker
+from gateway.brake import Brake
+from gateway.config import Config
+from gateway.errors import ConfigError
+from gateway.keys import LIVE, Live, Parts
+from gateway.once import Once
+from gateway.pages import Pages
+from gateway.sealing import Sealer
+from gateway.session import Session, Sessions
+from gateway.sites import Sites
+from gateway.standing import Standing
+from gateway.telemetry import Telemetry
+from gateway.urls import PREFIX
+from gateway.wecom import App, Endpoints, WeCom
+
+log = logging.getLogger("wecom_gateway")
+
+Clock = Callable[[], float]
+
+MAX_HEADER_BYTES = 256 * 1024
+"""Above anything that nginx can be told to pass: 8 buffers of 64k are rare, 8 of 32k are not."""
+
+KEEPALIVE_S = 3600.0
+"""nginx closes idle connections to us, not we: closing first would lose a request."""
+
+SHUTDOWN_S = 10.0
+
+ROUTES = (
+    web.get(f"{PREFIX}/login", login.login),
+    web.get(f"{PREFIX}/begin/{{begin}}", login.begin),
+    web.get(f"{PREFIX}/callback/{{state}}", login.callback),
+    web.get(f"{PREFIX}/enter", login.enter),
+    web.get(f"{PREFIX}/denied", people.denied),
+    web.get(f"{PREFIX}/done", people.done),
+    web.get(f"{PREFIX}/logout", people.ask_logout),
+    web.post(f"{PREFIX}/logout", people.logout),
+    web.get(f"{PREFIX}/me", people.me),
+    web.get("/{name:WW_verify_.+}", people.verify_file),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What outlives a reload of the settings."""
+
+    standing: Standing
+    once: Once[Session]
+    telemetry: Telemetry
+    clock: Clock
+
+
+def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Parts:
+    """Build the parts that *config* asks for."""
+    sealer = Sealer(config.signing_keys)
+    wecom = config.wecom
+    endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
+    app = App(config.corp_id, config.agent_id, config.app_secret)
+    return Parts(
+        config=config,
+        sites=Sites(config.sites),
+        callback=config.callback,
+        sealer=sealer,
+        sessions=Sessions(
+            sealer,
+            corp_id=config.corp_id,
+            agent_id=config.agent_id,
+            lifetimes=config.lifetimes,
+            clock=lasting.clock,
+            raw_headers=config.raw_headers,
+            remembered=config.remembered_sessions,
+        ),
+        standing=lasting.standing,
+        wecom=WeCom(app, endpoints, http, SimpleMemoryCache(), lasting.clock),
+        pages=Pages(Path(config.templates) if config.templates else None),
+        once=lasting.once,
+        brake=Brake(wecom.bad_codes_per_minute, lasting.clock),
+        telemetry=lasting.telemetry,
+        clock=lasting.clock,
+    )
+
+
+class Gateway:
+    """A running gateway: ``async with Gateway(config)``; the addresses it listens on are in ``addresses``."""
+
+    def __init__(self, config: Config, *, clock: Clock = time.time) -> None:
+        self._config = config
+        telemetry = Telemetry(clock)
+        self._lasting = Lasting(Standing(), Once(clock), telemetry, clock)
+        self._stack = AsyncExitStack()
+        self.addresses: dict[str, str] = {}
+        self.live: Live
+
+    async def __aenter__(self) -> Gateway:
+        try:
+            self.live = Live(await self._parts(self._config))
+            await self._listen()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._lasting.once.close()
+        await self._stack.aclose()
+
+    async def reload(self, config: Config) -> None:
+        """Put *config* in force for the next request; listeners stay as they are."""
+        if config.listen != self._config.listen:
+            log.warning("listen: new addresses take effect at the next start")
+        self.live.now = await self._parts(config)
+        self._config = config
+        log.info("settings reloaded")
+
+    async def _parts(self, config: Config) -> Parts:
+        for warning in settings.warnings(config):
+            log.warning(warning)
+        http = await self._stack.enter_async_context(_http_client(config))
+        return build(config, http, self._lasting)
+
+    async def _listen(self) -> None:
+        limits: dict[str, Any] = {
+            "max_line_size": MAX_HEADER_BYTES,
+            "max_field_size": MAX_HEADER_BYTES,
+            "keepalive_timeout": KEEPALIVE_S,
+            "access_log": None,
+            "logger": _quiet_logger(),
+        }
+        listen = self._config.listen
+        check = web.Server(checker(self.live), **limits)
+        await self._open("check", listen.check, web.ServerRunner(check, shutdown_timeout=SHUTDOWN_S))
+        await self._open("pages", listen.pages, web.AppRunner(pages(self.live), shutdown_timeout=SHUTDOWN_S, **limits))
+        await self._open("ops", listen.ops, web.AppRunner(ops.application(self.live), access_log=None))
+
+    async def _open(self, name: str, address: str, runner: web.BaseRunner) -> None:
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        site: web.BaseSite
+        if address.startswith("unix:"):
+            site = web.UnixSite(runner, address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            site = web.TCPSite(runner, host.strip("[]"), int(port))
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError([f"listen.{name}: cannot listen on {address}: {error.strerror or error}"]) from None
+        bound = runner.addresses[-1]
+        self.addresses[name] = f"{bound[0]}:{bound[1]}" if isinstance(bound, tuple) else f"unix:{bound}"
+
+
+def pages(live: Live) -> web.Application:
+    """The application behind the pages listener."""
+    app = web.Application(middlewares=[explain], client_max_size=64 * 1024)
+    app[LIVE] = live
+    app.add_routes(ROUTES)
+    return app
+
+
+async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] = lambda _: None) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the settings again by *load*, a bad file is refused and the old stay."""
+    stop, reload = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    refuse_disabled_cache(os.environ)
+    async with Gateway(load()) as gateway:
+        log.info("listening: %s", ", ".join(f"{name} {address}" for name, address in gateway.addresses.items()))
+        ready(gateway)
+        while not stop.is_set():
+            waiting = [asyncio.ensure_future(event.wait()) for event in (stop, reload)]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            if reload.is_set():
+                reload.clear()
+                await _reload(gateway, load)
+        log.info("stopping")
+
+
+async def _reload(gateway: Gateway, load: Callable[[], Config]) -> None:
+    try:
+        await gateway.reload(load())
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("settings not reloaded, the old ones stay: %s", problem)
+
+
+def refuse_disabled_cache(environment: Mapping[str, str]) -> None:
+    """With AIOCACHE_DISABLE set, aiocache says "absent" to everything: tokens would be fetched for every call."""
+    if "AIOCACHE_DISABLE" in environment:
+        raise ConfigError(["environment AIOCACHE_DISABLE: must not be set; every call to WeCom would fetch a token"])
+
+
+def _http_client(config: Config) -> aiohttp.ClientSession:
+    context: ssl.SSLContext | bool = True
+    if config.wecom.ca_file:
+        try:
+            context = ssl.create_default_context(cafile=config.wecom.ca_file)
+        except OSError as error:
+            raise ConfigError([f"wecom.ca_file: {config.wecom.ca_file} cannot be used: {error}"]) from None
+    family = socket.AF_INET if config.wecom.ipv4_only else socket.AF_UNSPEC
+    connector = aiohttp.TCPConnector(ssl=context, family=family, limit=100)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _quiet_logger() -> logging.Logger:
+    """aiohttp logs the header it could not parse, and that may be a session cookie."""
+    logger = logging.getLogger("wecom_gateway.http")
+    if not any(isinstance(each, _WithoutBytes) for each in logger.filters):
+        logger.addFilter(_WithoutBytes())
+    return logger
+
+
+class _WithoutBytes(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = "bad request: %s", (type(error).__name__,)
+            record.exc_info = record.exc_text = None
+        return True

@@ -1,0 +1,88 @@
+"""Set and clear our cookies: HttpOnly, SameSite=Lax, Secure wherever the public URL is https."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.asked import Asked
+from gateway.sealing import Forged, Sealer
+from gateway.session import Session
+from gateway.signin import LIFETIME_S, SignIn
+from gateway.urls import Site
+
+BROWSER_S = 365 * 86400
+SIGNED_OUT_S = 30 * 86400
+ROUNDS_S = 60
+ROUNDS = "rounds"
+MAX_ROUNDS = 2
+
+
+def sign_in_name(site: Site) -> str:
+    """Its path keeps it apart from every other sign-in; ``__Host-`` would demand ``Path=/``."""
+    return "__Secure-wecom_signin" if site.origin.secure else "wecom_signin"
+
+
+def browser_name(site: Site) -> str:
+    return "__Host-wecom_browser" if site.origin.secure else "wecom_browser"
+
+
+def keep_session(response: web.StreamResponse, site: Site, value: str, session: Session, now: int) -> None:
+    _set(response, site, site.cookie_name, value, max_age=max(1, session.ends - now), domain=site.cookie_domain or None)
+
+
+def keep_sign_in(response: web.StreamResponse, site: Site, sign_in: SignIn, value: str) -> None:
+    _set(response, site, sign_in_name(site), value, max_age=LIFETIME_S, path=sign_in.path)
+    _set(response, site, browser_name(site), sign_in.browser, max_age=BROWSER_S)
+
+
+def sign_out(response: web.StreamResponse, site: Site) -> None:
+    """Drop the session, and ask for a press of "sign in" before the next one."""
+    _set(response, site, site.cookie_name, "", max_age=0, domain=site.cookie_domain or None)
+    _set(response, site, site.cookie(ROUNDS), "", max_age=0)
+    _set(response, site, site.cookie("signed_out"), "1", max_age=SIGNED_OUT_S)
+
+
+def forget_session(response: web.StreamResponse, site: Site) -> None:
+    _set(response, site, site.cookie_name, "", max_age=0, domain=site.cookie_domain or None)
+
+
+def signed_in_again(response: web.StreamResponse, site: Site) -> None:
+    _set(response, site, site.cookie("signed_out"), "", max_age=0)
+
+
+def count_round(response: web.StreamResponse, request: web.Request, site: Site, sealer: Sealer, now: int) -> None:
+    """Remember that a sign-in was completed just now: the second within a minute that leads back here is one too many."""
+    value = sealer.sign(ROUNDS, [rounds(request, site, sealer, now) + 1, now])
+    _set(response, site, site.cookie(ROUNDS), value, max_age=ROUNDS_S)
+
+
+def forget_rounds(response: web.StreamResponse, site: Site) -> None:
+    _set(response, site, site.cookie(ROUNDS), "", max_age=0)
+
+
+def rounds(request: web.Request, site: Site, sealer: Sealer, now: float) -> int:
+    """How many sign-ins this browser completed within the last minute, one after the other."""
+    try:
+        count, at = sealer.verify(ROUNDS, request.cookies.get(site.cookie(ROUNDS), ""))
+        return int(count) if now < at + ROUNDS_S else 0
+    except (Forged, TypeError, ValueError):
+        return 0
+
+
+def is_signed_out(request: web.Request, asked: Asked) -> bool:
+    return asked.site.cookie("signed_out") in request.cookies
+
+
+def _set(
+    response: web.StreamResponse,
+    site: Site,
+    name: str,
+    value: str,
+    *,
+    max_age: int,
+    path: str = "/",
+    domain: str | None = None,
+) -> None:
+    response.set_cookie(
+        name, value, max_age=max_age, path=path, domain=domain, secure=site.origin.secure, httponly=True, samesite="Lax"
+    )

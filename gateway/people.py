@@ -1,0 +1,154 @@
+"""Pages about the person and the refusal: who am I, sign out, denied, done; and the domain verification file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gateway import cookies
+from gateway.asked import Asked
+from gateway.errors import Denied, SignInNeeded
+from gateway.keys import LIVE, Parts
+from gateway.login import redirect, sign_in_url
+from gateway.session import Session
+from gateway.urls import PREFIX, Origin
+
+log = logging.getLogger(__name__)
+
+
+async def me(request: web.Request) -> web.StreamResponse:
+    """``/_wecom/me``: this session, as a page or, by ``Accept``, as JSON; 401 without one."""
+    parts = request.app[LIVE].now
+    asked = Asked.of(request, parts)
+    session = _genuine(parts, asked)
+    wants_json = "application/json" in request.headers.get("Accept", "") or "json" in request.query
+    if session is None:
+        if not wants_json and asked.navigation:
+            return redirect(asked.origin.url(sign_in_url(f"{PREFIX}/me")), status=302)
+        return web.json_response({"error": "unauthorized", "reason": "no-session"}, status=401, headers=_PRIVATE)
+    if wants_json:
+        return web.json_response(_about(session), headers=_PRIVATE)
+    member = {key: _readable(key, value) for key, value in _about(session).items()}
+    return parts.pages.render("me", language=asked.language, member=member, logout=asked.origin.url(f"{PREFIX}/logout"))
+
+
+async def denied(request: web.Request) -> web.StreamResponse:
+    """What ``@wecom_denied`` shows: who you are, why not, whom to ask, another account; neutral for a 403 that is not ours."""
+    parts = request.app[LIVE].now
+    asked = Asked.of(request, parts)
+    if not asked.reason:
+        return parts.pages.render("neutral", language=asked.language, status=403)
+    session = _genuine(parts, asked)
+    rule = unquote(asked.rule)
+    member = session.member if session else None
+    if asked.reason == "rule" and member:
+        parts.telemetry.warn_once(
+            f"rule {member.user_id} {rule}", f"refused {member.user_id} at {asked.site.name}: rule {rule}", every_s=60
+        )
+    if not asked.navigation and not asked.window:
+        body = {"error": "forbidden", "reason": asked.reason, "rule": rule}
+        return web.json_response(body, status=403, headers=_PRIVATE)
+    return parts.pages.render(
+        "denied",
+        language=asked.language,
+        status=403,
+        reason=asked.reason,
+        user_id=member.user_id if member else "",
+        name=member.name if member else "",
+        rule=rule if asked.reason in ("rule", "bad-rule") else "",
+        contact=parts.config.contact,
+        switch_url=asked.origin.url(sign_in_url(asked.original or "/", again=True)),
+        frame_ancestors="'self'",
+    )
+
+
+async def ask_logout(request: web.Request) -> web.StreamResponse:
+    """GET ``/_wecom/logout`` asks first: a link or an image must sign nobody out."""
+    parts = request.app[LIVE].now
+    asked = Asked.of(request, parts)
+    session = _genuine(parts, asked)
+    if session is None:
+        url = asked.origin.url(sign_in_url("/", again=True))
+        return parts.pages.render("signed_out", language=asked.language, login_url=url)
+    member = session.member
+    return parts.pages.render(
+        "logout", language=asked.language, user_id=member.user_id, name=member.name, action=f"{PREFIX}/logout"
+    )
+
+
+async def logout(request: web.Request) -> web.StreamResponse:
+    """POST ``/_wecom/logout`` ends this session, with ``everywhere=1`` every session of the member."""
+    parts = request.app[LIVE].now
+    asked = Asked.of(request, parts)
+    if not _from_our_page(request, asked.origin):
+        raise Denied("bad-request", message="sign-out was posted by another site")
+    session = _genuine(parts, asked)
+    if session:
+        everywhere = (await request.post()).get("everywhere") == "1"
+        parts.standing.end(session)
+        if everywhere:
+            parts.standing.revoke(session.member.user_id, parts.clock())
+        log.info("signed-out %s at %s%s", session.member.user_id, asked.site.name, " everywhere" if everywhere else "")
+    response = redirect(asked.origin.url(f"{PREFIX}/logout"))
+    cookies.sign_out(response, asked.site)
+    return response
+
+
+async def done(request: web.Request) -> web.StreamResponse:
+    """``/_wecom/done``: the second window's last page; it tells the first one and closes."""
+    parts = request.app[LIVE].now
+    return parts.pages.render("done", language=Asked.of(request, parts).language)
+
+
+async def verify_file(request: web.Request) -> web.StreamResponse:
+    """``/WW_verify_….txt`` of a trusted domain: the 16 characters of its name, and only for configured names."""
+    parts = request.app[LIVE].now
+    name = request.match_info["name"]
+    if name not in parts.config.verify_files:
+        raise web.HTTPNotFound
+    return web.Response(text=name.removeprefix("WW_verify_").removesuffix(".txt"))
+
+
+_PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
+
+
+def _genuine(parts: Parts, asked: Asked) -> Session | None:
+    """The session at hand if it is in force for this site."""
+    try:
+        opened = parts.sessions.open(asked.session, site=asked.site.name)
+        parts.standing.check(opened.session)
+    except SignInNeeded:
+        return None
+    return opened.session
+
+
+def _about(session: Session) -> dict[str, Any]:
+    member = session.member
+    return {
+        "user_id": member.user_id,
+        "name": member.name,
+        "account": session.account,
+        "corp_id": session.corp_id,
+        "departments": list(session.departments),
+        "site": session.site,
+        "issued": session.issued,
+        "renewed": session.renewed,
+        "ends": session.ends,
+    }
+
+
+def _readable(key: str, value: Any) -> str:
+    if key in ("issued", "renewed", "ends"):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _from_our_page(request: web.Request, origin: Origin) -> bool:
+    site = request.headers.get("Sec-Fetch-Site", "")
+    if site:
+        return site in ("same-origin", "none")
+    return request.headers.get("Origin", str(origin)) == str(origin)
