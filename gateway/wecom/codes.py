@@ -47,9 +47,7 @@ def seen_address(errmsg: str) -> str:
 
 
 _UNLISTED = Code("not in the list of document 90313", WeComRefused)
-_CREDENTIAL = (
-    "Copy the app's Secret from the admin console (应用管理 → the app → Secret); see that the app is enabled (启用)."
-)
+_CREDENTIAL = "Copy the app's Secret from the admin console (应用管理 → the app → Secret); see that the app is enabled (启用)."
 _SCOPE = "Extend the app's visible scope (可见范围) in the admin console if this member should get in."
 _PARTY = "See that the department exists and lies in the app's visible scope (可见范围)."
 _DOMAIN = (
@@ -129,9 +127,7 @@ CODES: Mapping[int, Code] = MappingProxyType(
             "Use the Secret of the self-built app (自建应用), not that of contact sync (通讯录同步).",
         ),
         48003: Code("the suite is not allowed to", AppMisconfigured, _PROVIDER),
-        48004: Code(
-            "the corp has removed the app", AppMisconfigured, "The corp's administrator must install the app again."
-        ),
+        48004: Code("the corp has removed the app", AppMisconfigured, "The corp's administrator must install the app again."),
         48005: Code("this API is retired", WeComRefused),
         48006: Code("permission withdrawn: the app was unused for long", AppMisconfigured, _OPEN),
         48009: Code(
@@ -160,9 +156,7 @@ CODES: Mapping[int, Code] = MappingProxyType(
         60121: Code("no such member", MemberUnknown),
         60123: Code("invalid department", AppMisconfigured, _PARTY),
         80001: Code("the trusted domain is wrong, unverified or without ICP filing", AppMisconfigured, _DOMAIN),
-        81011: Code(
-            "no permission on the tag", AppMisconfigured, "Let the app see the tag (标签) in the admin console."
-        ),
+        81011: Code("no permission on the tag", AppMisconfigured, "Let the app see the tag (标签) in the admin console."),
         81013: Code("no valid recipient", WeComRefused),
         84014: Code("user_ticket expired", TicketSpent),
         84015: Code("invalid user_ticket", TicketSpent),
@@ -183,17 +177,13 @@ CODES: Mapping[int, Code] = MappingProxyType(
         92000: Code("the member is out of scope for sensitive details", TicketSpent, _SCOPE),
         92001: Code("the app has no permission on sensitive details", TicketSpent, _SENSITIVE),
         301002: Code("the agent id is not that of the secret", AppMisconfigured, _AGENT),
-        301007: Code(
-            "the corp is dissolved or banned", AppMisconfigured, "Ask WeCom's support about the corp's state."
-        ),
+        301007: Code("the corp is dissolved or banned", AppMisconfigured, "Ask WeCom's support about the corp's state."),
         301042: Code(
             "the caller's address is not on the list",
             AppMisconfigured,
             "Add {ip} to the address list of that product in the admin console.",
         ),
-        670001: Code(
-            "the app is not in the sharing scope", AppMisconfigured, "Share the app (应用共享) with that corp."
-        ),
+        670001: Code("the app is not in the sharing scope", AppMisconfigured, "Share the app (应用共享) with that corp."),
         701008: Code("no licence account", AppMisconfigured, _LICENCE),
         701099: Code("the member has no API licence", AppMisconfigured, _LICENCE),
         846000: Code("for provider apps only", WeComRefused, _PROVIDER),

@@ -116,9 +116,7 @@ class Transport:
             return response.status, await _bounded(response)
 
 
-async def _without_silent_repeat(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
+async def _without_silent_repeat(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """aiohttp sends a GET once more by itself when the connection breaks, which could spend a code twice."""
     try:
         return await handler(request)
@@ -179,20 +177,20 @@ def _parsed(status: int, body: bytes) -> dict[str, Any] | Lost:
 def _tell(call: Call, error: WeComError) -> None:
     """Log WeCom's words with their hint and address: WeCom's support and the console's query page ask for them."""
     level = logging.INFO if isinstance(error, CodeSpent | TicketSpent | MemberUnknown) else logging.WARNING
-    log.log(level, "WeCom %s: %s %s", call.path, error, getattr(error, "fix", ""))
+    log.log(level, "%s: %s %s", call.path, error, getattr(error, "fix", ""))
 
 
 def _judge(call: Call, answer: dict[str, Any] | Lost) -> dict[str, Any] | WeComError:
     if isinstance(answer, Lost):
-        return WeComUnreachable(f"{call.path}: {answer}")
+        return WeComUnreachable(str(answer))
     errcode = answer.get("errcode", 0)
     if type(errcode) is not int:
-        return WeComUnreachable(f"{call.path}: WeCom's errcode is not a number")
+        return WeComUnreachable("WeCom's errcode is not a number")
     if errcode != 0:
         return error_for(errcode, readable(answer.get("errmsg"), call.hide))
     if any(name in answer for name in call.expects):
         return answer
-    return WeComUnreachable(f"{call.path}: WeCom's answer lacks {' or '.join(call.expects)}")
+    return WeComUnreachable(f"WeCom's answer lacks {' or '.join(call.expects)}")
 
 
 def _again(call: Call, answer: dict[str, Any] | Lost, error: WeComError) -> bool:
@@ -204,6 +202,6 @@ def _again(call: Call, answer: dict[str, Any] | Lost, error: WeComError) -> bool
 def readable(errmsg: object, hide: tuple[str, ...] = ()) -> str:
     """WeCom's text, hint and address included, as one bounded line without what must stay hidden."""
     text = errmsg if isinstance(errmsg, str) else ""
-    for secret in hide:
-        text = text.replace(secret, "***") if secret else text
+    for secret in filter(None, hide):
+        text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
     return "".join(char if char.isprintable() else " " for char in text[:1000])

@@ -1,0 +1,64 @@
+"""What these tests share: a clock, a cache, a client session, and a server that answers as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiocache import SimpleMemoryCache
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gateway.secret import Secret
+from gateway.wecom import App, Endpoints, WeCom
+from tests.wecom.scripted import SECRET, STOPPING, Clock, Pauses, Script, good_token
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+def cache() -> SimpleMemoryCache:
+    return SimpleMemoryCache()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
+
+
+@pytest.fixture
+async def script() -> AsyncIterator[Script]:
+    """A server on a free port, with a good gettoken to begin with."""
+    script = Script()
+    script.on("gettoken", good_token())
+    app = web.Application()
+    app[STOPPING] = stopping = asyncio.Event()
+    app.router.add_route("*", "/{path:.*}", script.handle)
+    server = TestServer(app)
+    await server.start_server(access_log=None)
+    script.url = str(server.make_url("/"))
+    yield script
+    stopping.set()
+    await server.close()
+
+
+@pytest.fixture
+def app() -> App:
+    return App("ww0123456789abcdef", 1000002, Secret(SECRET))
+
+
+@pytest.fixture
+def wecom(script: Script, app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses) -> WeCom:
+    """A client of the script; its pauses take no time."""
+    return WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pauses)
