@@ -8,9 +8,7 @@ from typing import Literal
 Language = Literal["zh", "en"]
 
 _LONGEST = 1000
-_RANGE = re.compile(
-    r"\s*(\*|[A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,60})?\s*(?:;\s*[qQ]\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?"
-)
+_RANGE = re.compile(r"\s*(\*|[A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,60})?\s*(?:;\s*[qQ]\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?")
 
 
 def choose(accept_language: str) -> Language:

@@ -21,6 +21,7 @@ OPTIONAL: Mapping[str, Mapping[str, object]] = {
     "denied": {"reason": "", "user_id": "", "name": "", "rule": "", "contact": ""},
     "failed": {"detail": "", "reference": "", "retry_url": "/", "contact": ""},
     "loop": {"expected": "", "found": "", "retry_url": "/", "reference": ""},
+    "window": {"kind": "foreign"},
     "logout": {"user_id": "", "name": "", "action": "/_wecom/logout"},
 }
 """What a caller may leave out, by page; anything else missing is an error."""
@@ -80,9 +81,7 @@ class Pages:
 
 
 def _environment(loader: BaseLoader) -> Environment:
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"link": link, "state": plain_state}
     return environment
 

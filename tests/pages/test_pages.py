@@ -40,7 +40,8 @@ def contexts(value: str) -> list[tuple[str, dict[str, object]]]:
     return [
         ("fragment", {"target": value, "state": value}),
         ("restore", {"target": value, "state": value}),
-        ("window", {"login_url": value}),
+        ("window", {"login_url": value, "kind": value}),
+        *(("window", {"login_url": value, "kind": kind}) for kind in ("form", "frame", "foreign")),
         ("done", {}),
         ("wechat", {"url": value}),
         ("signed_out", {"login_url": value}),
@@ -55,18 +56,13 @@ def contexts(value: str) -> list[tuple[str, dict[str, object]]]:
         ("failed", {"reason": value, "detail": value, "retry_url": value, "reference": value, "contact": value}),
         ("loop", {"cause": value, "expected": value, "found": value, "retry_url": value, "reference": value}),
         ("not_found", {}),
-        *(
-            ("failed", {"reason": reason, "detail": value, "retry_url": value, "reference": value})
-            for reason in REASONS
-        ),
+        *(("failed", {"reason": reason, "detail": value, "retry_url": value, "reference": value}) for reason in REASONS),
         *(("denied", {"reason": reason, "switch_url": value}) for reason in REASONS),
         *(("loop", {"cause": cause, "expected": value, "found": value}) for cause in CAUSES),
     ]
 
 
-EVERY = [
-    (name, context, language) for value in HOSTILE for name, context in contexts(value) for language in ("zh", "en")
-]
+EVERY = [(name, context, language) for value in HOSTILE for name, context in contexts(value) for language in ("zh", "en")]
 PLAIN = [(name, context, language) for name, context in contexts("https://a.example/x") for language in ("zh", "en")]
 
 
@@ -184,9 +180,7 @@ def test_failed_pages_have_one_way_on(pages: Pages, reason: str, language: str) 
 def test_every_answer_is_locked_down(pages: Pages) -> None:
     """Every page is uncached, unindexed and unsniffed, tells no referrer, and runs only what carries its nonce."""
     for name, context, language in PLAIN:
-        answer = pages.render(
-            name, language=language, headers={"Retry-After": "60", "cache-control": "public"}, **context
-        )
+        answer = pages.render(name, language=language, headers={"Retry-After": "60", "cache-control": "public"}, **context)
         policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
         nonces = set(seen(answer).attributes("nonce"))
 

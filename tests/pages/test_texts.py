@@ -59,9 +59,7 @@ def shown(pages: Pages, name: str, /, **context: object) -> str:
 
 def test_both_languages_say_the_same() -> None:
     """Both languages have the same texts with the same placeholders, and none is empty."""
-    assert {key: placeholders(text) for key, text in ZH.items()} == {
-        key: placeholders(text) for key, text in EN.items()
-    }
+    assert {key: placeholders(text) for key, text in ZH.items()} == {key: placeholders(text) for key, text in EN.items()}
     assert all(text.strip() for text in (*ZH.values(), *EN.values()))
 
 
@@ -82,9 +80,7 @@ def test_titles_tell_reasons_apart() -> None:
 
 def test_errors_people_meet_are_explained() -> None:
     """Every reason that an error class carries has its texts, save those that never reach a page."""
-    classes = [
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.GatewayError)
-    ]
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.GatewayError)]
 
     assert {found.reason for found in classes} - {"config", "wecom", "ticket-spent"} <= set(REASONS)
 
@@ -95,7 +91,9 @@ def test_texts_stand_in_templates() -> None:
     named = {key for source in sources.values() for key in re.findall(r'\bt\("([a-z_.]+?)"[,)]', source)}
     by_page = {f"{page}.title" for page in sources} | {"fragment.link", "restore.link"}
     composed = {
-        key for key in ZH if key.startswith(("reason.", "me.label.")) or re.fullmatch(r"loop\.[a-z-]+\.(why|fix)", key)
+        key
+        for key in ZH
+        if key.startswith(("reason.", "me.label.")) or re.fullmatch(r"(loop|window)\.[a-z-]+\.(title|why|do|fix|noscript)", key)
     }
 
     assert named <= ZH.keys()
@@ -104,9 +102,7 @@ def test_texts_stand_in_templates() -> None:
 
 def test_own_template_goes_first(tmp_path: Path) -> None:
     """A template in the operator's folder replaces ours of that name, and may extend ours."""
-    (tmp_path / "done.html").write_text(
-        '{% extends "builtin/done.html" %}{% block title %}好了<{{ page }}{% endblock %}'
-    )
+    (tmp_path / "done.html").write_text('{% extends "builtin/done.html" %}{% block title %}好了<{{ page }}{% endblock %}')
     pages = Pages(tmp_path)
 
     assert "<h1>好了<done</h1>" in shown(pages, "done")
