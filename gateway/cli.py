@@ -96,7 +96,7 @@ def sandbox(port: int, control_port: int, domain: str) -> None:
     """Run a local WeCom to try things against; loopback only."""
     from gateway.sandbox import run
 
-    run(port=port, control_port=control_port, domain=domain)
+    run(port=port, control_port=control_port, oauth_domain=domain)
 
 
 def _run(coroutine: Any) -> None:

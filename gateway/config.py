@@ -366,7 +366,7 @@ def _tuple(value: Any, kind: Any) -> tuple[Any, ...]:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"a list is needed, not {value!r}")
-    return tuple(_CONVERTER.structure(list(value), list[get_args(kind)[0]]))  # type: ignore[arg-type]
+    return tuple(_CONVERTER.structure(list(value), list[get_args(kind)[0]]))  # type: ignore[arg-type, misc]
 
 
 def _keys(value: Any, kind: Any) -> tuple[Any, ...]:

@@ -46,6 +46,6 @@ class Sites:
         if bare_host(host) not in site.hosts:
             raise Denied(
                 "other-site",
-                message=f"site {site.name} does not answer to host {host[:100]!r}: correct `set $wecom_site`, or add it to `hosts`",
+                message=f"site {site.name} is not at host {host[:100]!r}: correct `set $wecom_site`, or add it to `hosts`",
             )
         return site

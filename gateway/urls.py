@@ -14,11 +14,12 @@ _HOST = re.compile(r"[0-9a-z](?:[0-9a-z.-]{0,252})|\[[0-9a-f:.]{2,45}\]")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 MAX_RETURN_TO = 8192
+_CLIENTS = (("wxworklocal", "private"), ("wwlocal", "private"), ("wxwork", "wecom"), ("micromessenger", "wechat"))
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and port of a site as people see it: ``https://erp.example.com:8443``; the port only if not the default."""
+    """Scheme, host and port of a site as people see it, such as ``https://erp.example.com:8443``."""
 
     scheme: str
     host: str
@@ -169,11 +170,4 @@ def old_web_login_url(base: str, *, corp_id: str, agent_id: int, redirect_uri: s
 def client_of(user_agent: str) -> str:
     """``private``, ``wecom``, ``wechat`` or ``browser``, tested in this order: every WeCom also says MicroMessenger."""
     text = user_agent.lower()
-    for client, marks in (
-        ("private", ("wxworklocal", "wwlocal")),
-        ("wecom", ("wxwork",)),
-        ("wechat", ("micromessenger",)),
-    ):
-        if any(mark in text for mark in marks):
-            return client
-    return "browser"
+    return next((client for mark, client in _CLIENTS if mark in text), "browser")

@@ -1,0 +1,81 @@
+"""The clock, the sandbox WeCom, a gateway in front of it and a browser's view of its pages listener."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from gateway import config as settings
+from gateway.app import Gateway
+from gateway.config import Config
+from gateway.sandbox import Sandbox
+
+KEY = "k" * 43
+WECOM_UA = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)  Mobile/15E148 "
+    "wxwork/4.1.30 MicroMessenger/7.0.1 Language/zh ColorScheme/Light wwmver/3.26.13.714"
+)
+DESKTOP_UA = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+
+
+class Clock:
+    """A clock that stands still until told."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def sandbox(clock: Clock) -> AsyncIterator[Sandbox]:
+    """A WeCom whose trusted domain is the gateway's ``localhost:8080``."""
+    async with Sandbox.start(clock=clock, oauth_domain="localhost:8080") as sandbox:
+        yield sandbox
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def make_config(sandbox: Sandbox) -> Callable[..., Config]:
+    """Settings for the sandbox's app, with any value replaced."""
+
+    def make(**changes: Any) -> Config:
+        table: dict[str, Any] = {
+            "corp_id": sandbox.state.corp_id,
+            "agent_id": sandbox.state.agent_id,
+            "app_secret": sandbox.state.secret,
+            "public_url": "http://localhost:8080",
+            "signing_keys": [KEY],
+            "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": 1},
+            "listen": {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")},
+        }
+        for name, value in changes.items():
+            table[name] = table.get(name, {}) | value if isinstance(value, dict) else value
+        if "site" in changes:
+            del table["public_url"]
+        return settings.from_mapping(table, {})
+
+    return make
+
+
+@pytest.fixture
+async def gateway(make_config: Callable[..., Config], clock: Clock) -> AsyncIterator[Gateway]:
+    async with Gateway(make_config(), clock=clock) as running:
+        yield running
