@@ -41,11 +41,11 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         except Exception:
             log.exception("internal: the check failed")
             return refusal(403, "internal")
-        now.telemetry.allowed()
-        return web.Response(status=204, headers=opened.identity)
+        now.telemetry.checked(204)
+        return web.Response(status=204, headers=opened.identity.copy())
 
     def refusal(status: int, reason: str, rule: str = "") -> web.Response:
-        live.now.telemetry.refused(status, reason)
+        live.now.telemetry.checked(status, reason)
         headers = {"X-WeCom-Reason": reason}
         if rule:
             headers["X-WeCom-Rule"] = encode(rule)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from multidict import CIMultiDict
+
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.member import Member, identity_headers
 from gateway.sealing import Forged, Sealer
@@ -64,7 +66,7 @@ class Opened:
     """A session whose signature was genuine, with the headers that announce it made once."""
 
     session: Session
-    identity: Mapping[str, str]
+    identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
 
 
 class Sessions:
@@ -131,7 +133,7 @@ class Sessions:
             self._opened.move_to_end(value)
             return opened
         session = self._read(value)
-        opened = Opened(session, identity_headers(session, raw=self._raw_headers))
+        opened = Opened(session, CIMultiDict(identity_headers(session, raw=self._raw_headers)))
         self._opened[value] = opened
         if len(self._opened) > self._limit:
             self._opened.popitem(last=False)
