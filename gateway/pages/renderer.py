@@ -27,6 +27,9 @@ OPTIONAL: Mapping[str, Mapping[str, object]] = {
 """What a caller may leave out, by page; anything else missing is an error."""
 
 _SCRIPT_CONNECTS = frozenset({"window"})
+_POSTS = frozenset({("logout", None), ("window", "form")})
+"""Pages whose POST must carry its own Origin: with ``no-referrer`` a browser says ``Origin: null`` (Fetch, 3.2)."""
+
 _ANCESTORS = re.compile(r"'none'|(?:'self'|[A-Za-z0-9.:/*\[\]-]+)(?: (?:'self'|[A-Za-z0-9.:/*\[\]-]+))*")
 _log = logging.getLogger(__name__)
 
@@ -66,7 +69,11 @@ class Pages:
         return web.Response(
             body=self._html(f"{name}.html", values).encode("utf-8", "replace"),
             status=status,
-            headers=_headers(headers, _policy(nonce, frame_ancestors, connects=name in _SCRIPT_CONNECTS)),
+            headers=_headers(
+                headers,
+                policy=_policy(nonce, frame_ancestors, connects=name in _SCRIPT_CONNECTS),
+                referrer="same-origin" if (name, values.get("kind")) in _POSTS else "no-referrer",
+            ),
         )
 
     def _html(self, template: str, values: Mapping[str, object]) -> str:
@@ -113,14 +120,14 @@ def _policy(nonce: str, frame_ancestors: str, *, connects: bool) -> str:
     )
 
 
-def _headers(extra: Mapping[str, str] | None, policy: str) -> CIMultiDict[str]:
+def _headers(extra: Mapping[str, str] | None, *, policy: str, referrer: str) -> CIMultiDict[str]:
     headers = CIMultiDict(extra or {})
     headers.update(
         {
             "Content-Type": "text/html; charset=utf-8",
             "Cache-Control": "no-store",
             "Content-Security-Policy": policy,
-            "Referrer-Policy": "no-referrer",
+            "Referrer-Policy": referrer,
             "X-Content-Type-Options": "nosniff",
             "X-Robots-Tag": "noindex",
         }

@@ -178,16 +178,17 @@ def test_failed_pages_have_one_way_on(pages: Pages, reason: str, language: str) 
 
 
 def test_every_answer_is_locked_down(pages: Pages) -> None:
-    """Every page is uncached, unindexed and unsniffed, tells no referrer, and runs only what carries its nonce."""
+    """Every page is uncached, unindexed and unsniffed, tells no other site a referrer, and runs only what carries its nonce."""
     for name, context, language in PLAIN:
         answer = pages.render(name, language=language, headers={"Retry-After": "60", "cache-control": "public"}, **context)
         policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
+        posts = name == "logout" or context.get("kind") == "form"
         nonces = set(seen(answer).attributes("nonce"))
 
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert answer.headers.getall("Cache-Control") == ["no-store"]
         assert answer.headers["X-Robots-Tag"] == "noindex"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == ("same-origin" if posts else "no-referrer")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Retry-After"] == "60"
         assert policy["script-src"] == policy["style-src"] == f"'nonce-{nonces.pop()}'"
@@ -260,6 +261,16 @@ def test_denied_says_who_why_and_whom(pages: Pages) -> None:
 
     for expected in ("张三", "zhangsan", "department:12", "王五 8001", TEXTS["zh"]["reason.rule.title"]):
         assert expected in page.text
+
+
+def test_loops_compare_what_differs(pages: Pages) -> None:
+    """What should be and what is are shown where they differ, and not where the cause lies elsewhere."""
+    differ = seen(pages.render("loop", language="zh", cause="cookie-name", expected="wecom_a", found="wecom_b"))
+    same = seen(pages.render("loop", language="zh", cause="keys", expected="wecom_a", found="wecom_a"))
+
+    assert "wecom_a" in differ.text
+    assert "wecom_b" in differ.text
+    assert "wecom_a" not in same.text
 
 
 def test_signing_out_everywhere_is_a_choice(pages: Pages) -> None:

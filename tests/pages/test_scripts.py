@@ -38,6 +38,7 @@ class App:
     cookie: bool = True  #: whether the sign-in's cookie comes back
     stays: bool = False  #: whether the second window waits for a person, as at WeCom's page
     seen: list[tuple[str, str]] = field(default_factory=list)  #: of /save: method and body
+    origins: list[str] = field(default_factory=list)  #: of /save
     callback_cookies: dict[str, str] = field(default_factory=dict)
     elsewhere_cookies: dict[str, str] = field(default_factory=dict)
 
@@ -50,6 +51,7 @@ class App:
             web.get("/_wecom/me", self.me),
             web.get("/form", self.form),
             web.get("/frame", self.frame),
+            web.get("/_wecom/logout", self.logout),
             web.get("/wechat", self.wechat),
             web.route("*", "/save", self.save),
         ]
@@ -87,11 +89,15 @@ class App:
         text = f"<iframe src=/save {request.query.get('sandbox', '')}></iframe>"
         return web.Response(text=text, content_type="text/html")
 
+    async def logout(self, request: web.Request) -> web.Response:
+        return self.pages.render("logout", language="zh", action="/save")
+
     async def wechat(self, request: web.Request) -> web.Response:
         return self.pages.render("wechat", language="zh", url="https://oa.example.com/a?b=c")
 
     async def save(self, request: web.Request) -> web.Response:
         self.seen.append((request.method, (await request.post()).get("text", "")))  # type: ignore[arg-type]
+        self.origins.append(request.headers.get("Origin", ""))
         if "signed_in" in request.cookies:
             return web.Response(text="<h1>saved</h1>", content_type="text/html")
         login_url = str(request.url.origin()) + LOGIN
@@ -216,6 +222,20 @@ async def test_forms_are_sent_again(page: Page, site: str, app: App) -> None:
         await second.wait_for_event("close")
 
     assert app.seen == [("POST", "四千字")] * 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "other.test"], ids=["loopback", "plain http"])
+async def test_own_posts_say_so(page: Page, site: str, app: App, host: str) -> None:
+    """A form sent again, and a sign-out, carry their own Origin: apps and we check it against other sites' forms."""
+    here = site.replace("127.0.0.1", host)
+    await submitted(page, here)
+    await page.click("#open")
+    await expect(page.locator("h1")).to_have_text("saved")
+    await page.goto(f"{here}/_wecom/logout")
+    async with page.expect_navigation():
+        await page.click("button >> nth=0")
+
+    assert app.origins == [here, here, here]
 
 
 async def test_second_window_has_no_opener(page: Page, site: str, app: App) -> None:
