@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,7 +81,7 @@ class Tokens:
     async def get(self) -> str:
         """Give a token good for a minute at least; a caller who goes away does not stop the fetch for the others."""
         now = self._clock()
-        if self._token is None or now >= self._token.ends_at:
+        if self._token is None or not _serves(self._token, now):
             self._token = None
             return (await asyncio.shield(self._flight())).text
         if now >= self._token.renew_at:
@@ -103,7 +104,7 @@ class Tokens:
 
     def _flight(self) -> asyncio.Task[Token]:
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._obtain())
+            self._task = asyncio.create_task(self._obtain(), name="wecom access token")
             self._task.add_done_callback(_look_at)
         return self._task
 
@@ -183,7 +184,7 @@ class Tokens:
 
 def _issued(answer: Mapping[str, Any], started: float) -> Token:
     text, life_s = answer.get("access_token"), answer.get("expires_in")
-    if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+    if not isinstance(text, str) or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise WeComUnreachable("gettoken: WeCom's access_token is not a text")
     if type(life_s) is not int or life_s <= 0:
         raise WeComUnreachable("gettoken: WeCom's expires_in is not a number of seconds")
@@ -194,8 +195,14 @@ def _issued(answer: Mapping[str, Any], started: float) -> Token:
 def _token_of(stored: object, now: float) -> Token | None:
     match stored:
         case {"text": str(text), "renew_at": float() | int() as renew_at, "ends_at": float() | int() as ends_at}:
-            return Token(text, renew_at, ends_at) if now < ends_at <= now + LONGEST_LIFE_S else None
+            token = Token(text, renew_at, ends_at)
+            return token if _serves(token, now) else None
     return None
+
+
+def _serves(token: Token, now: float) -> bool:
+    """Not at its end; and an end too far ahead means that a clock was wrong."""
+    return now < token.ends_at <= now + LONGEST_LIFE_S
 
 
 def _refusal_of(stored: object) -> Refusal | None:

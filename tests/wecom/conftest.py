@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiocache import SimpleMemoryCache
+from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from gateway.sandbox import Sandbox
 from gateway.secret import Secret
 from gateway.wecom import App, Endpoints, WeCom
-from tests.wecom.scripted import SECRET, STOPPING, Clock, Pauses, Script, good_token
+from tests.wecom.scripted import SECRET, STOPPING, Client, Clock, Pauses, Script, good_token
 
 
 @pytest.fixture
@@ -62,3 +64,23 @@ def app() -> App:
 def wecom(script: Script, app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses) -> WeCom:
     """A client of the script; its pauses take no time."""
     return WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pauses)
+
+
+@pytest.fixture
+async def sandbox(clock: Clock) -> AsyncIterator[Sandbox]:
+    """A local WeCom with the sample organisation, living by the test's clock."""
+    async with Sandbox.start(clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+def client(sandbox: Sandbox, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses) -> Client:
+    """Makes clients of the sandbox's app, with another secret or cache where wanted."""
+    state = sandbox.state
+
+    def make(secret: str = "", *, other_cache: BaseCache | None = None, private: bool = False) -> WeCom:
+        app = App(state.corp_id, state.agent_id, Secret(secret or state.secret))
+        endpoints = Endpoints(api=sandbox.url, timeout_s=2, private=private)
+        return WeCom(app, endpoints, http, other_cache or cache, clock, pause=pauses)
+
+    return make

@@ -10,12 +10,15 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.wecom import WeCom
+
 SECRET = "the-app-secret-nobody-may-see"
 TOKEN = "access-token-nobody-may-see"
 CODE = "code+nobody/may=see&spend"
 
 STOPPING = web.AppKey("STOPPING", asyncio.Event)
 
+Client = Callable[..., WeCom]
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -23,7 +26,7 @@ Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Clock:
     """A time that passes only when told to."""
 
-    now: float = 1_700_000_000.0
+    now: float = 1_790_000_000.0
 
     def __call__(self) -> float:
         return self.now
