@@ -53,7 +53,7 @@ async def login(request: web.Request) -> web.StreamResponse:
     again = not asked.original and request.query.get("again") == "1"
     return_to = _return_to(parts, asked, request.query.get("return_to", ""))
     if not asked.navigation:
-        return _window(parts, asked) if asked.window else _unauthorized(parts, asked, request)
+        return _window(parts, asked, request) if asked.window else _unauthorized(parts, asked, request)
     if asked.reason in ("renew", "stale") and (answer := await renewal.renew(parts, asked, request, return_to)):
         return answer
     if not asked.original and not again and _session_at_hand(parts, asked.session, asked.site):
@@ -254,13 +254,29 @@ def _unauthorized(parts: Parts, asked: Asked, request: web.Request) -> web.Strea
     return web.json_response(body, status=401, headers=headers)
 
 
-def _window(parts: Parts, asked: Asked) -> web.StreamResponse:
+def _window(parts: Parts, asked: Asked, request: web.Request) -> web.StreamResponse:
     """For a form's POST or an iframe: sign in through a second window, so that nothing typed is lost."""
-    login_url = asked.origin.url(sign_in_url(f"{PREFIX}/done"))
     ancestors = " ".join({str(site.at(host)) for site in parts.sites.all for host in site.hosts} | {"'self'"})
     return parts.pages.render(
-        "window", language=asked.language, status=401, login_url=login_url, frame_ancestors=ancestors
+        "window",
+        language=asked.language,
+        status=401,
+        login_url=asked.origin.url(sign_in_url(f"{PREFIX}/done")),
+        kind=_window_kind(asked, request),
+        frame_ancestors=ancestors,
     )
+
+
+def _window_kind(asked: Asked, request: web.Request) -> str:
+    """``frame`` reloads, ``form`` sends the form again, ``foreign`` does neither.
+
+    A form that another site posted came without our cookie (SameSite=Lax); sent again by our page it would carry it.
+    """
+    if request.headers.get("X-WeCom-Method", "GET") in ("GET", "HEAD"):
+        return "frame"
+    site = request.headers.get("Sec-Fetch-Site")
+    own = site == "same-origin" if site else request.headers.get("Origin") == str(asked.origin)
+    return "form" if own else "foreign"
 
 
 # ── after WeCom ────────────────────────────────────────────────────────────────────────────────────────────────────
