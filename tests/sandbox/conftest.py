@@ -78,22 +78,16 @@ class Client:
         }
         return urlencode({k: v for k, v in (query | changed).items() if v is not None}, quote_via=quote, safe="")
 
-    async def page(
-        self, path: str, query: str = "", *, agent: str = WECOM_AGENT, form: Any = None, member: str = ""
-    ) -> Came:
+    async def page(self, path: str, query: str = "", *, agent: str = WECOM_AGENT, form: Any = None, member: str = "") -> Came:
         url = URL(f"{self.sandbox.url}{path}{'?' if query else ''}{query}", encoded=True)
         headers = {"User-Agent": agent}
         cookies = {"sandbox_member": quote(member, safe="")} if member else {}
         method = "GET" if form is None else "POST"
-        async with self.http.request(
-            method, url, headers=headers, data=form, cookies=cookies, allow_redirects=False
-        ) as answer:
+        async with self.http.request(method, url, headers=headers, data=form, cookies=cookies, allow_redirects=False) as answer:
             page, location = answer.headers.get("X-Sandbox-Page", ""), answer.headers.get("Location", "")
             return Came(answer.status, page, location, await answer.text())
 
-    async def authorize(
-        self, *, agent: str = WECOM_AGENT, member: str = "", form: Any = None, **changed: str | None
-    ) -> Came:
+    async def authorize(self, *, agent: str = WECOM_AGENT, member: str = "", form: Any = None, **changed: str | None) -> Came:
         query = self.authorize_query(**changed)
         return await self.page("/connect/oauth2/authorize", query, agent=agent, member=member, form=form)
 

@@ -277,8 +277,7 @@ async def test_ticket_lives_half_an_hour(client, sandbox, clock):
     ticket = (await client.call("auth/getuserinfo", code=code))["user_ticket"]
     clock.now += 1800
     answers = [
-        await client.call("auth/getuserdetail", body=body)
-        for body in ({"user_ticket": ticket}, {"user_ticket": "made-up"}, {})
+        await client.call("auth/getuserdetail", body=body) for body in ({"user_ticket": ticket}, {"user_ticket": "made-up"}, {})
     ]
 
     assert [answer["errcode"] for answer in answers] == [84014, 84015, 84090]
