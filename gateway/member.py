@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote
+
+from multidict import istr
 
 ACTIVE = 1
 """``status`` of a member who may use WeCom (document 90196); 2 disabled, 4 not activated, 5 left."""
 
 NOT_ACTIVE = {2: "disabled", 4: "not-activated", 5: "left"}
 """The reason of a refusal for each other ``status``."""
+
+_IDENTITY = "UserId Account Name CorpId Departments Email Mobile Avatar Position Alias Kind"
+IDENTITY = tuple(istr(f"X-WeCom-{name}") for name in _IDENTITY.split())
+"""The identity headers in the order of :func:`identity_headers`; ``istr``: their lower case is made once."""
+
+_SAFE = ":/?#@!$&'()*,;="
+_PLAIN = re.compile(rf"[A-Za-z0-9_.~{re.escape(_SAFE)}-]*")
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class Member:
     email: str = ""
     mobile: str = ""
     avatar: str = ""
-    extattr: Mapping[str, str] = field(default_factory=dict)  #: text attributes of the address book, by name
+    extattr: Mapping[str, str] = field(default_factory=lambda: _NO_ATTRIBUTES)  #: text attributes of the address book, by name
 
 
 class Announced(Protocol):
@@ -44,24 +56,24 @@ class Announced(Protocol):
     def departments(self) -> tuple[int, ...]: ...
 
 
-def identity_headers(session: Announced, *, raw: bool = False) -> dict[str, str]:
+def identity_headers(session: Announced, *, raw: bool = False) -> list[tuple[istr, str]]:
     """Make the ``X-WeCom-*`` headers of *session*; *raw* leaves names in UTF-8 instead of percent-encoding them."""
     member = session.member
     text = visible if raw else encode
-    headers = {
-        "X-WeCom-UserId": visible(member.user_id),
-        "X-WeCom-Account": text(session.account),
-        "X-WeCom-Name": text(member.name),
-        "X-WeCom-CorpId": visible(session.corp_id),
-        "X-WeCom-Departments": ",".join(map(str, session.departments)),
-        "X-WeCom-Email": text(member.email),
-        "X-WeCom-Mobile": text(member.mobile),
-        "X-WeCom-Avatar": text(member.avatar),
-        "X-WeCom-Position": text(member.position),
-        "X-WeCom-Alias": text(member.alias),
-        "X-WeCom-Kind": "member",
-    }
-    return {name: value for name, value in headers.items() if value}
+    values = (
+        visible(member.user_id),
+        text(session.account),
+        text(member.name),
+        visible(session.corp_id),
+        ",".join(map(str, session.departments)),
+        text(member.email),
+        text(member.mobile),
+        text(member.avatar),
+        text(member.position),
+        text(member.alias),
+        "member",
+    )
+    return [(name, value) for name, value in zip(IDENTITY, values, strict=True) if value]
 
 
 def encode(value: str) -> str:
@@ -69,9 +81,13 @@ def encode(value: str) -> str:
 
     ``+`` and blanks are encoded too, so that every language's decoder, PHP's ``urldecode`` included, gives the same text.
     """
-    return quote(value, safe=":/?#@!$&'()*,;=", errors="replace")
+    if _PLAIN.fullmatch(value):
+        return value
+    return quote(value, safe=_SAFE, errors="replace")
 
 
 def visible(value: str) -> str:
     """Drop what may not stand in a header: control characters, lone surrogates, line separators."""
+    if value.isprintable():
+        return value
     return "".join(character for character in value if character.isprintable())
