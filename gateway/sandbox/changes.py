@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from gateway.sandbox import events
 from gateway.sandbox.limits import Limits
+from gateway.sandbox.organisation import below
 from gateway.sandbox.state import App, Department, Member, State, Switches, Tag
 
 Record = TypeVar("Record", Member, Department, Tag)
@@ -69,8 +70,9 @@ class Changes:
         """Add a department or change one."""
         current = self.state.departments.get(number) or Department(number, f"部门{number}", 1)
         department = updated(current, {**wanted, "id": number})
-        if number != 1 and (department.parentid == number or department.parentid not in self.state.departments):
-            raise ChangeError(f"parentid {department.parentid} is no other department")
+        inside = below(self.state.departments, [number]) | {number}
+        if number != 1 and (department.parentid in inside or department.parentid not in self.state.departments):
+            raise ChangeError(f"parentid {department.parentid} is no department outside {number}")
         before = events.snapshot(self.state)
         self.state.departments[number] = department
         events.announce(self.state, before, self.send)
@@ -80,8 +82,8 @@ class Changes:
         """Remove a department that has no members and no departments below."""
         if number not in self.state.departments:
             raise MissingError(f"no department {number}")
-        below = any(one.parentid == number for one in self.state.departments.values())
-        if number == 1 or below or any(number in one.department for one in self.state.members.values()):
+        parent = any(one.parentid == number for one in self.state.departments.values())
+        if number == 1 or parent or any(number in one.department for one in self.state.members.values()):
             raise ChangeError(f"department {number} is the root, or not empty")
         before = events.snapshot(self.state)
         del self.state.departments[number]

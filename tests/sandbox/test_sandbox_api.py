@@ -6,6 +6,7 @@ import re
 
 import aiohttp
 import pytest
+
 from gateway.sandbox import Sandbox
 from gateway.sandbox.state import OLD_APPS_UNTIL, SENSITIVE
 

@@ -7,6 +7,7 @@ block of padding and with a padding over 16. The keys of A, C and E are not cano
 from __future__ import annotations
 
 import pytest
+
 from gateway.sandbox.crypto import Envelope, EnvelopeError, decode_key
 
 A = Envelope("QDG6eK", "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C", "wx5823bf96d3bd56c7")

@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 import pytest
+
 from gateway.sandbox import Sandbox
 from gateway.sandbox.faults import Fault
 
