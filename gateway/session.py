@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -69,6 +70,7 @@ class Opened:
 
     session: Session
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
+    whole: int  #: hash of the value it was read from
 
 
 class Sessions:
@@ -96,8 +98,8 @@ class Sessions:
         self._clock = clock
         self._raw_headers = raw_headers
         self._half = max(1, remembered // 2)
-        self._recent: dict[str, tuple[int, Opened]] = {}
-        self._older: dict[str, tuple[int, Opened]] = {}
+        self._recent: dict[str, Opened] = {}
+        self._older: dict[str, Opened] = {}
 
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
@@ -134,15 +136,15 @@ class Sessions:
             raise SignInNeeded("no-session")
         signature, whole = value[-_SIGNATURE:], hash(value)
         found = self._recent.get(signature) or self._older.get(signature)
-        if found is None or found[0] != whole:
+        if found is None or found.whole != whole:
             session = self._read(value)
-            found = whole, Opened(session, CIMultiDict(identity_headers(session, raw=self._raw_headers)))
+            found = Opened(session, CIMultiDict(identity_headers(session, raw=self._raw_headers)), whole)
             self._remember(signature, found)
         elif signature not in self._recent:
             self._remember(signature, found)
-        return found[1]
+        return found
 
-    def _remember(self, signature: str, found: tuple[int, Opened]) -> None:
+    def _remember(self, signature: str, found: Opened) -> None:
         """Two halves, the older dropped when the newer is full: as bounded as an LRU, with nothing to do on a hit."""
         if len(self._recent) >= self._half:
             self._older, self._recent = self._recent, {}
@@ -224,13 +226,13 @@ class Sessions:
         return Session(
             id=str(claims["i"]),
             member=member,
-            corp_id=str(claims["c"]),
+            corp_id=sys.intern(str(claims["c"])),
             agent_id=int(claims["a"]),
-            site=str(claims["s"]),
+            site=sys.intern(str(claims["s"])),
             issued=issued,
-            renewed=renewed,
+            renewed=issued if renewed == issued else renewed,  # one object for equal numbers: a hundred thousand
             ends=ends,
-            read=read,
+            read=renewed if read == renewed else read,  # sessions are remembered
             account=str(claims.get("o") or member.user_id),
             departments=tuple(int(department) for department in claims.get("D", ())) or own,
             tags={int(tag): bool(holds) for tag, holds in claims["g"].items()} if "g" in claims else _NO_TAGS,
