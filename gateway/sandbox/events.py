@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 import aiohttp
+from yarl import URL
 
 from gateway.sandbox.crypto import Envelope
 from gateway.sandbox.organisation import sees
@@ -92,7 +93,7 @@ class Outbox:
         headers, timeout = {"Content-Type": "text/xml"}, aiohttp.ClientTimeout(total=TIMEOUT_S)
         try:
             async with self.http.post(
-                f"{delivery.url}{_joint(delivery.url)}{urlencode(delivery.query)}",
+                _address(delivery.url, delivery.query),
                 data=delivery.body.encode(),
                 headers=headers,
                 timeout=timeout,
@@ -100,17 +101,17 @@ class Outbox:
             ) as response:
                 await response.read()
                 return str(response.status)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return type(error).__name__
 
     async def check_url(self, url: str, envelope: Envelope, now: float) -> None:
         """Ask the callback URL to decrypt an echostr within a second; else raise UrlCheckError."""
         echo = str(secrets.randbelow(9 * 10**22) + 10**22)
         encrypted = envelope.encrypt(echo)
-        query = urlencode({**_signed(envelope, encrypted, now), "echostr": encrypted})
+        query = {**_signed(envelope, encrypted, now), "echostr": encrypted}
         timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_S)
         try:
-            async with self.http.get(f"{url}{_joint(url)}{query}", timeout=timeout, allow_redirects=False) as response:
+            async with self.http.get(_address(url, query), timeout=timeout, allow_redirects=False) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise UrlCheckError(f"no answer within {CHECK_TIMEOUT_S:g} s: {type(error).__name__}") from error
@@ -123,8 +124,9 @@ def _signed(envelope: Envelope, encrypted: str, now: float) -> dict[str, str]:
     return {"msg_signature": envelope.sign(timestamp, nonce, encrypted), "timestamp": timestamp, "nonce": nonce}
 
 
-def _joint(url: str) -> str:
-    return "&" if "?" in url else "?"
+def _address(url: str, query: dict[str, str]) -> URL:
+    """Add the query, every special character of base64 percent-encoded."""
+    return URL(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", encoded=True)
 
 
 def as_xml(event: dict[str, Any]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import aiohttp
 import pytest
 
 from gateway.sandbox import Sandbox
+from gateway.sandbox.organisation import below
 from gateway.sandbox.state import OLD_APPS_UNTIL, SENSITIVE
 
 
@@ -122,12 +124,12 @@ async def test_too_many_calls_block_for_the_window(client, sandbox, clock):
     """More calls of one API than its minute allows are 45009 until the minute is over; another API goes on."""
     token = await client.token()
     sandbox.state.limits.api_minute = 2
-    codes = [(await client.api("tag/list", access_token=token))["errcode"] for _ in range(3)]
+    codes = [(await client.api("tag/list", access_token=token))["errcode"] for _ in range(4)]
     other = await client.api("department/list", access_token=token)
     clock.now += 61
     after = await client.api("tag/list", access_token=token)
 
-    assert codes == [0, 0, 45009]
+    assert codes == [0, 0, 45009, 45009]
     assert (other["errcode"], after["errcode"]) == (0, 0)
 
 
@@ -298,9 +300,12 @@ async def test_post_call_by_get(client):
     """GET on a call that wants POST is 40058; a body that is not JSON is 40063 with a warning."""
     token = await client.token()
     by_get = await client.api("auth/getuserdetail", access_token=token)
-    not_json = await client.api("auth/getuserdetail", access_token=token, body="text")
+    no_object = await client.api("auth/getuserdetail", access_token=token, body="text")
+    url = f"{client.sandbox.url}/cgi-bin/auth/getuserdetail?access_token={token}"
+    async with client.http.post(url, data="{") as answer:
+        not_json = await answer.json()
 
-    assert (by_get["errcode"], not_json["errcode"]) == (40058, 40063)
+    assert (by_get["errcode"], no_object["errcode"], not_json["errcode"]) == (40058, 40063, 40063)
     assert "wrong json format" in not_json["errmsg"]
 
 
@@ -399,13 +404,39 @@ async def test_id_list_is_for_the_sync_assistant(client):
     assert {"userid": "wangwu", "department": 7} in rows
 
 
+@pytest.mark.parametrize("body", [{"limit": 0}, {"limit": 10001}, {"limit": "9"}, {"cursor": "x"}], ids=str)
+async def test_id_list_refuses(client, body):
+    """A limit outside 1 to 10000 and a cursor that is none are 40058."""
+    answer = await client.api("user/list_id", access_token=await client.token(2), body=body)
+
+    assert answer["errcode"] == 40058
+
+
+async def test_unknown_path(client, sandbox):
+    """An API that does not exist is 404, and logged."""
+    async with client.http.get(f"{sandbox.url}/cgi-bin/user/nothing") as answer:
+        assert answer.status == 404
+
+    assert [(one.status, one.errcode) for one in sandbox.state.requests] == [(404, None)]
+
+
+async def test_departments_in_a_circle(sandbox):
+    """Departments that contain each other are walked once."""
+    departments = sandbox.state.departments
+    departments[2] = replace(departments[2], parentid=4)
+
+    assert below(departments, [2]) == {2, 3, 4}
+
+
 async def test_sync_assistant_reads_no_details(client):
-    """The sync assistant may list department ids but not read members: 48009."""
+    """The sync assistant may list department ids and whole tags but not read members: 48009."""
     token = await client.token(2)
     brief = await client.api("department/simplelist", access_token=token)
     member = await client.api("user/get", access_token=token, userid="lisi")
+    tag = await client.api("tag/get", access_token=token, tagid=1)
 
     assert (len(brief["department_id"]), member["errcode"]) == (8, 48009)
+    assert [one["userid"] for one in tag["userlist"]] == ["wangwu", "zhaoliu"]
 
 
 async def test_tags(client):

@@ -123,6 +123,13 @@ async def test_app(client):
     assert (await client.call("tag/list"))["errcode"] == 60020
 
 
+async def test_age_of_the_app(client):
+    """An app made older than June 2022 reads private fields."""
+    await client.control("PATCH", "app", {"created_at": 1600000000})
+
+    assert (await client.call("user/get", userid="lisi"))["mobile"] == "13800010002"
+
+
 async def test_secret_reset(client, sandbox):
     """A reset secret ends the tokens; the old secret is 40001 and the new one works."""
     token, old = await client.token(), sandbox.state.secret

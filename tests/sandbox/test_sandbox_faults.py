@@ -74,9 +74,10 @@ async def test_stopping_ends_hanging_calls():
             await call
 
 
-async def test_slow(client, sandbox):
-    """A slow call answers in the end."""
-    sandbox.state.fault("gettoken", kind="slow", seconds=0.01)
+@pytest.mark.parametrize("after", [False, True])
+async def test_slow(client, sandbox, after):
+    """A slow call answers in the end, having taken effect first or last."""
+    sandbox.state.fault("gettoken", kind="slow", seconds=0.01, after=after)
 
     assert (await client.api("gettoken"))["errcode"] == 41002
 
