@@ -92,9 +92,15 @@ def nginx_install(directory: Path, config_path: Path | None) -> None:
 )
 def sandbox(port: int, control_port: int, domain: str) -> None:
     """Run a local WeCom to try things against; loopback only."""
-    from gateway.sandbox import run
+    from gateway.sandbox import Sandbox, run
 
-    run(port=port, control_port=control_port, oauth_domain=domain)
+    def ready(running: Sandbox) -> None:
+        click.echo(f"WeCom for you alone: {running.url}\ncontrol: {running.control_url}")
+
+    try:
+        run(port=port, control_port=control_port, oauth_domain=domain, ready=ready)
+    except OSError as error:
+        raise ConfigError([f"--port, --control-port: {error.strerror or error}"]) from None
 
 
 @cli.command()
