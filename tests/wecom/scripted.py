@@ -56,6 +56,12 @@ class Script:
         """Answer *path* with these, one after another."""
         self.steps[path] = deque(says(step) if isinstance(step, dict) else step for step in steps)
 
+    async def wait(self) -> None:
+        """Wait for the next request."""
+        async with asyncio.timeout(5):
+            await self.arrived.wait()
+        self.arrived.clear()
+
     def count(self, path: str) -> int:
         return sum(1 for asked, _ in self.asked if asked == path)
 

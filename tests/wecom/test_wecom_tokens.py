@@ -82,7 +82,7 @@ async def test_a_token_is_renewed_while_it_still_serves(script: Script, wecom: W
     script.arrived.clear()
 
     served = [await wecom.access_token() for _ in range(20)]
-    await script.arrived.wait()
+    await script.wait()
     go.set()
 
     assert set(served) == {"the-first"}
@@ -300,7 +300,7 @@ async def test_a_caller_who_leaves_does_not_stop_the_fetch(script: Script, wecom
 
     script.on("gettoken", waits)
     leaves, stays = asyncio.create_task(wecom.access_token()), asyncio.create_task(wecom.access_token())
-    await script.arrived.wait()
+    await script.wait()
     leaves.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaves
@@ -320,7 +320,7 @@ async def test_a_fetch_left_by_all_is_kept(script: Script, wecom: WeCom) -> None
 
     script.on("gettoken", waits)
     leaves = asyncio.create_task(wecom.access_token())
-    await script.arrived.wait()
+    await script.wait()
     leaves.cancel()
     await asyncio.wait([leaves])
     go.set()
@@ -333,7 +333,7 @@ async def test_closing_ends_a_fetch_under_way(script: Script, wecom: WeCom) -> N
     """At the end of the process nothing is left hanging."""
     script.on("gettoken", hangs)
     asking = asyncio.create_task(wecom.access_token())
-    await script.arrived.wait()
+    await script.wait()
 
     await wecom.close()
 

@@ -136,6 +136,13 @@ async def test_a_limit_is_not_retried(script: Script, wecom: WeCom) -> None:
     assert script.count("user/get") == 1
 
 
+async def test_control_bytes_in_a_name_are_read(script: Script, wecom: WeCom) -> None:
+    """A tab or line break that WeCom leaves in a text does not make the answer unreadable."""
+    script.on("user/get", sends(b'\xef\xbb\xbf{"errcode": 0, "userid": "lisi", "name": "a\tb"}'))
+
+    assert (await wecom.member("lisi")).name == "a\tb"
+
+
 @pytest.mark.parametrize("nonsense", FINAL.values(), ids=FINAL)
 async def test_nonsense_is_not_asked_for_again(script: Script, wecom: WeCom, nonsense: Step) -> None:
     """A redirect, an endless body or an answer of another shape is no answer, and the same a second time."""
@@ -301,16 +308,48 @@ async def test_calls_go_through_the_outbound_proxy(
 
 
 async def test_a_proxy_that_is_down_is_named(
-    app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses
+    wecom: WeCom, app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses
 ) -> None:
-    """The operator reads that it is the proxy and not WeCom, and no password."""
+    """The operator reads that it is the proxy and not WeCom, and no password; nothing was sent, so three tries."""
+    await wecom.access_token()
     endpoints = Endpoints(api="http://wecom.invalid", proxy=f"http://someone:pass-word@127.0.0.1:{closed_port()}")
-    wecom = WeCom(app, endpoints, http, cache, clock, pause=pauses)
+    beside = WeCom(app, endpoints, http, cache, clock, pause=pauses)
 
-    with pytest.raises(WeComUnreachable, match="outbound proxy") as unreachable:
-        await wecom.member("zhangsan")
+    with pytest.raises(WeComUnreachable, match="cannot connect to the outbound proxy") as unreachable:
+        await beside.exchange(CODE)
 
     assert "pass-word" not in everything_said(unreachable.value)
+    assert len(pauses.seconds) == 2
+
+
+@pytest.mark.parametrize("status, tries", [(407, 1), (403, 1), (502, 3)])
+async def test_a_proxy_that_refuses_is_named(
+    wecom: WeCom,
+    app: App,
+    http: aiohttp.ClientSession,
+    cache: SimpleMemoryCache,
+    clock: Clock,
+    pauses: Pauses,
+    status: int,
+    tries: int,
+) -> None:
+    """A proxy that does not open the way to WeCom is told with its status, and asked again only for its own trouble."""
+    await wecom.access_token()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuses, "127.0.0.1", 0) as server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        beside = WeCom(app, Endpoints(api="https://wecom.invalid", proxy=proxy), http, cache, clock, pause=pauses)
+        with pytest.raises(WeComUnreachable, match=f"the outbound proxy answered {status}") as unreachable:
+            await beside.exchange(CODE)
+
+    assert len(pauses.seconds) == tries - 1
+    assert TOKEN not in everything_said(unreachable.value)
 
 
 async def test_a_private_deployment_has_older_paths(
