@@ -54,7 +54,7 @@ class Sealer:
     def encrypt(self, purpose: str, claims: Any) -> str:
         """Give *claims* (JSON) as a text of ``[A-Za-z0-9_-]`` that only we can read (AES-256-GCM)."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        plain = json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode()
+        plain = _json(claims)
         sealed = self._cipher(purpose)[0].encrypt(nonce, plain, purpose.encode())
         return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
@@ -95,9 +95,13 @@ def _derived(key: bytes, purpose: str) -> bytes:
     return hmac.digest(key, b"wecom-gateway." + purpose.encode(), "sha256")
 
 
+def _json(claims: Any) -> bytes:
+    return json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
 def _pack(claims: Any) -> bytes:
     """JSON in base64url; a leading dot, as itsdangerous has it, marks that compressing it was worth the time."""
-    plain = json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    plain = _json(claims)
     if len(plain) > COMPRESS_FROM and len(packed := zlib.compress(plain)) < len(plain):
         return b"." + base64_encode(packed)
     return base64_encode(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,9 +20,10 @@ PURPOSE = "session"
 PRIVATE = "session-private"
 VERSION = 1
 READABLE_VERSION = 2  #: release N reads N+1, so that a rollback signs nobody out
-_SIGNATURE = 43  #: an HMAC-SHA256 in base64url, at the end of the value
 MAX_BYTES = 3072
 """A cookie value longer than this is refused at sign-in: browsers stop at 4096 bytes for name, value and attributes."""
+MAX_HEADER_BYTES = 8192
+"""Identity headers longer than this in all are refused too: nginx has 16k for our answer, many apps take 8k."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,14 @@ class Opened:
 
     session: Session
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
-    whole: int  #: hash of the value it was read from
 
 
 class Sessions:
     """Seal and open the sessions of one app (corp and agent).
 
     The memory of opened values says only "genuine signature, these claims"; site, end, standing and rule are looked at
-    on every request by whoever asks. Refusals are never remembered, so garbage cannot grow it. Its key is the signature,
-    which nobody can guess, beside the hash of the whole value: a fifth of what the value itself would take.
+    on every request by whoever asks. Refusals are never remembered, so garbage cannot grow it. Its key is a SHA-256 of the
+    whole value: a tenth of what the value would take, and, unlike ``hash()``, nothing that another value could share.
     """
 
     def __init__(
@@ -98,19 +99,21 @@ class Sessions:
         self._clock = clock
         self._raw_headers = raw_headers
         self._half = max(1, remembered // 2)
-        self._recent: dict[str, Opened] = {}
-        self._older: dict[str, Opened] = {}
+        self._recent: dict[bytes, Opened] = {}
+        self._older: dict[bytes, Opened] = {}
 
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
         value = self._sealer.sign(PURPOSE, self._claims(session))
-        if len(value) > MAX_BYTES:
-            raise LoginFailed(
-                "session-too-big",
-                message=f"the session of {session.member.user_id} takes {len(value)} bytes of {MAX_BYTES}: "
-                "ask for fewer `details` or shorten what WeCom holds",
-                user_id=session.member.user_id,
-            )
+        headers = sum(len(name) + len(text.encode()) + 4 for name, text in self._announced(session).identity.items())
+        for what, size, limit in (("session cookie", len(value), MAX_BYTES), ("identity headers", headers, MAX_HEADER_BYTES)):
+            if size > limit:
+                raise LoginFailed(
+                    "session-too-big",
+                    message=f"{what} of {session.member.user_id}: {size} bytes of {limit}; "
+                    "ask for fewer `details` or shorten what WeCom holds",
+                    user_id=session.member.user_id,
+                )
         return value
 
     def open(self, value: str, *, site: str, navigation: bool = False) -> Opened:
@@ -134,21 +137,21 @@ class Sessions:
         """Give the session in *value* whatever its site and end, or raise SignInNeeded ``no-session`` or ``forged``."""
         if not value:
             raise SignInNeeded("no-session")
-        signature, whole = value[-_SIGNATURE:], hash(value)
-        found = self._recent.get(signature) or self._older.get(signature)
-        if found is None or found.whole != whole:
-            session = self._read(value)
-            found = Opened(session, CIMultiDict(identity_headers(session, raw=self._raw_headers)), whole)
-            self._remember(signature, found)
-        elif signature not in self._recent:
-            self._remember(signature, found)
+        key = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+        found = self._recent.get(key)
+        if found is None:
+            found = self._older.get(key) or self._announced(self._read(value))
+            self._remember(key, found)
         return found
 
-    def _remember(self, signature: str, found: Opened) -> None:
+    def _announced(self, session: Session) -> Opened:
+        return Opened(session, CIMultiDict(identity_headers(session, raw=self._raw_headers)))
+
+    def _remember(self, key: bytes, found: Opened) -> None:
         """Two halves, the older dropped when the newer is full: as bounded as an LRU, with nothing to do on a hit."""
         if len(self._recent) >= self._half:
             self._older, self._recent = self._recent, {}
-        self._recent[signature] = found
+        self._recent[key] = found
 
     def forget(self) -> None:
         """Empty the memory: keys have changed."""
@@ -200,7 +203,7 @@ class Sessions:
     def _session(self, claims: Any) -> Session:
         try:
             session = self._parsed(claims)
-        except (Forged, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (Forged, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SignInNeeded("forged") from error
         if (session.corp_id, session.agent_id) != self._app:
             raise SignInNeeded("other-site")

@@ -23,7 +23,11 @@ class Standing:
     def revoke(self, user_id: str, at: float) -> None:
         """End every session of *user_id* issued up to *at*."""
         key = user_id.casefold()
-        self._revoked[key] = max(at, self._revoked.get(key, 0))
+        before = self._revoked.get(key)
+        if before is None:
+            self._revoked[key] = at
+        elif at > before:  # past all that :meth:`issue` may have given since *before*, be it in the same second
+            self._revoked[key] = max(at, int(before) + 1)
 
     def outdate(self, user_id: str, at: float) -> None:
         """What was read of *user_id* before *at* no longer holds: departments or tags have changed."""
@@ -46,15 +50,23 @@ class Standing:
         if session.read < self._stale.get(key, 0):
             raise SignInNeeded("stale")
 
-    def issue(self, user_id: str, began: int) -> int:
+    def ended(self, session: Session) -> str:
+        """Why *session* is over, ``signed-out`` or ``revoked``; empty while it is not."""
+        try:
+            self.check(session)
+        except SignInNeeded as error:
+            return "" if error.reason == "stale" else error.reason
+        return ""
+
+    def issue(self, user_id: str, began: float) -> int:
         """Give the ``issued`` of a sign-in that WeCom vouched for from *began* on: past any revocation before that.
 
         Without it, whoever signs in again right after signing out everywhere would be refused for a while.
         """
         revoked = self._revoked.get(user_id.casefold())
-        if revoked is None or revoked > began:
-            return began
-        return max(began, int(revoked) + CLOCK_TOLERANCE_S + 1)
+        if revoked is None or revoked >= began:
+            return int(began)
+        return max(int(began), int(revoked) + CLOCK_TOLERANCE_S + 1)
 
     def forget_ended(self, now: float) -> None:
         """Drop the ids of sessions that are over anyway."""
