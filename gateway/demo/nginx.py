@@ -14,9 +14,9 @@ PLACES = "/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin"
 """Where nginx is when PATH does not say: on Debian it is in no ordinary user's PATH."""
 
 
-def find() -> str:
-    """The nginx program, or CannotRun."""
-    found = shutil.which("nginx") or shutil.which("nginx", path=PLACES)
+def find(path: str) -> str:
+    """The nginx program on *path*, folders with ``:`` between them; CannotRun if there is none."""
+    found = shutil.which("nginx", path=path)
     if found is None:
         raise CannotRun("nginx is not installed; on Debian and Ubuntu: sudo apt install nginx")
     return found

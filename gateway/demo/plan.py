@@ -39,9 +39,7 @@ class Ports:
                 raise CannotRun(f"{option_of(name)} and {twins[0]}: both are {port}; each needs a port of its own")
             for address in loopback() if name == "site" else ("127.0.0.1",):
                 if problem := _why_not(address, port):
-                    raise CannotRun(
-                        f"{option_of(name)} {port}: {problem}; end what listens there, or give another by {option_of(name)}"
-                    )
+                    raise CannotRun(f"{option_of(name)} {port}: {problem}; give it another number, or end what uses this one")
 
 
 def option_of(name: str) -> str:

@@ -42,11 +42,14 @@ async def run(plan: Plan, *, check: bool, say: Say) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    program = nginx.find()
+    program = nginx.find(f"{os.environ.get('PATH', '')}:{nginx.PLACES}")
     plan.ports.refuse_taken()
     plan.claim()
     async with AsyncExitStack() as stack:
-        children = await _start(plan, program, stack)
+        try:
+            children = await _start(plan, program, stack)
+        except OSError as error:
+            raise CannotRun(f"cannot start: {error}") from error
         await _supervise(children, stop, _work(plan, check=check, say=say))
         say("正在结束 / ending …")
 

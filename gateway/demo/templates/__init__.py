@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 
-def render(name: str, **values: Any) -> str:
+def render(file: str, /, **values: Any) -> str:
     """Fill in one of the files beside this one."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -16,4 +16,4 @@ def render(name: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(name).render(**values)
+    return environment.get_template(file).render(**values)

@@ -1,0 +1,178 @@
+"""The command line: what each command prints and how it exits."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.config import load
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = """
+corp_id = "ww0123456789abcdef"
+agent_id = 1000002
+app_secret = "not-a-real-secret"
+signing_key = "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"
+{site}
+[listen]
+check = "127.0.0.1:19180"
+pages = "unix:/run/wecom-gateway/pages.sock"
+"""
+ONE_SITE = 'public_url = "https://oa.example.com"'
+
+
+def wecom_gateway(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a shell would."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WECOM_GATEWAY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *map(str, arguments)],
+        cwd=ROOT, env=inherited | environment, capture_output=True, text=True, encoding="utf-8", timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text(SETTINGS.format(site=ONE_SITE))
+    return path
+
+
+def test_keygen_prints_a_key_that_the_settings_accept(tmp_path: Path) -> None:
+    """Each call prints another key, good as a signing key as it is."""
+    first, second = (wecom_gateway("keygen").stdout.strip() for _ in range(2))
+    path = tmp_path / "gateway.toml"
+    path.write_text(re.sub("signing_key = .*", f'signing_key = "{first}"', SETTINGS.format(site=ONE_SITE)))
+
+    assert first != second
+    assert load(path, {}).signing_keys[0].reveal() == first
+
+
+def test_check_says_what_to_register(settings: Path) -> None:
+    """Good settings: exit 0, each site with its cookie's name, and the callback host."""
+    found = wecom_gateway("check", "--config", settings)
+
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "site default: https://oa.example.com, cookie __Host-wecom_session, hosts oa.example.com" in found.stdout
+    assert "callback host: oa.example.com" in found.stdout
+
+
+def test_the_environment_names_the_settings_too(settings: Path) -> None:
+    """WECOM_GATEWAY_CONFIG stands for ``--config``."""
+    assert wecom_gateway("check", WECOM_GATEWAY_CONFIG=str(settings)).returncode == 0
+
+
+def test_check_warns_of_plain_http(tmp_path: Path) -> None:
+    """What is allowed but unwise is a warning, and still exit 0."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(SETTINGS.format(site='public_url = "http://oa.internal"'))
+    found = wecom_gateway("check", "--config", path)
+
+    assert found.returncode == 0
+    assert found.stderr.startswith("warning: site default: public_url is plain http")
+
+
+def test_check_lists_every_mistake_at_once(tmp_path: Path) -> None:
+    """Bad settings: exit 1, one line for each mistake with the setting's name, no traceback, no secret."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        'agent_id = "many"\napp_secret = "kept secret from you"\nsigning_key = "tooshort-tooshort"\n'
+        'public_url = "oa.example.com"\nscop = "snsapi_base"\n[session]\nlifetime = "soon"\n'
+    )
+    found = wecom_gateway("check", "--config", path)
+
+    lines = found.stderr.splitlines()
+    assert (found.returncode, found.stdout) == (1, "")
+    assert all(line.startswith("settings: ") for line in lines)
+    for name in ("corp_id", "agent_id", "app_secret", "signing_keys", "public_url", "scop", "session.lifetime"):
+        assert [line for line in lines if name in line], name
+    assert "kept secret" not in found.stderr
+    assert "tooshort" not in found.stderr
+
+
+@pytest.mark.parametrize("text", ["corp_id = ", b"corp_id = '\xff'", None], ids=["no-toml", "no-utf-8", "no-file"])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, text: str | bytes | None) -> None:
+    """A missing file, one that is not TOML and one that is not UTF-8 are each one line with the file's name, exit 1."""
+    path = tmp_path / "gateway.toml"
+    if text is not None:
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+    found = wecom_gateway("serve", "--config", path)
+
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"settings: {path}: ")
+    assert len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("servee",), ("serve", "--port", "1"), ("nginx", "install"), ("demo", "--port", "0")])
+def test_a_usage_error_exits_2(arguments: tuple[str, ...]) -> None:
+    """An unknown command or option, a missing argument and a value out of range exit 2 and show the usage."""
+    found = wecom_gateway(*arguments)
+
+    assert found.returncode == 2
+    assert found.stderr.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "keygen", "nginx", "sandbox", "demo"])
+def test_every_command_explains_itself(command: str) -> None:
+    """``--help`` of the whole lists each command, and each answers ``-h`` by itself."""
+    assert re.search(rf"^  {command}  ", wecom_gateway("--help").stdout, re.MULTILINE)
+    assert wecom_gateway(command, "-h").returncode == 0
+
+
+def test_nginx_install_writes_every_snippet(tmp_path: Path) -> None:
+    """All files of the checkout's ``nginx/`` are written as they are, and each is named."""
+    found = wecom_gateway("nginx", "install", tmp_path / "wecom")
+
+    shipped = {path.relative_to(ROOT / "nginx"): path.read_bytes() for path in (ROOT / "nginx").rglob("*.conf")}
+    written = {path.relative_to(tmp_path / "wecom"): path.read_bytes() for path in (tmp_path / "wecom").rglob("*.conf")}
+    assert found.returncode == 0
+    assert written == shipped
+    assert set(found.stdout.splitlines()) == {str(tmp_path / "wecom" / path) for path in shipped}
+
+
+def test_nginx_install_keeps_what_the_operator_edited(tmp_path: Path) -> None:
+    """Without settings an ``upstream.conf`` that is there stays; the other files are brought up to date."""
+    wecom_gateway("nginx", "install", tmp_path)
+    (tmp_path / "upstream.conf").write_text("# mine\n")
+    (tmp_path / "protect.conf").write_text("# old\n")
+    found = wecom_gateway("nginx", "install", tmp_path)
+
+    assert (tmp_path / "upstream.conf").read_text() == "# mine\n"
+    assert (tmp_path / "protect.conf").read_bytes() == (ROOT / "nginx" / "protect.conf").read_bytes()
+    assert str(tmp_path / "upstream.conf") not in found.stdout
+
+
+def test_nginx_install_fits_the_settings(tmp_path: Path) -> None:
+    """With settings ``upstream.conf`` has their listeners and each site's cookie name, whatever was there."""
+    sites = '[[site]]\nname = "oa"\npublic_url = "https://oa.example.com"\n'
+    sites += '[[site]]\nname = "wiki"\npublic_url = "http://wiki.internal:8081"\n'
+    (tmp_path / "gateway.toml").write_text(SETTINGS.format(site=sites))
+    (tmp_path / "upstream.conf").write_text("# mine\n")
+    wecom_gateway("nginx", "install", tmp_path, "--config", tmp_path / "gateway.toml")
+
+    text = (tmp_path / "upstream.conf").read_text()
+    assert re.search(r"upstream wecom_check \{\s*server 127\.0\.0\.1:19180;", text)
+    assert re.search(r"upstream wecom_pages \{\s*server unix:/run/wecom-gateway/pages\.sock;", text)
+    assert re.search(r"default +__Host-wecom_session;", text)
+    assert re.search(r"oa +__Host-wecom_session;", text)
+    assert re.search(r"wiki +wecom_session_8081;", text)
+
+
+def test_nginx_install_of_bad_settings_writes_nothing(tmp_path: Path) -> None:
+    """Settings with mistakes are exit 1, and no file is touched."""
+    (tmp_path / "gateway.toml").write_text("agent_id = 0\n")
+    found = wecom_gateway("nginx", "install", tmp_path / "wecom", "--config", tmp_path / "gateway.toml")
+
+    assert found.returncode == 1
+    assert not (tmp_path / "wecom").exists()
+
+
+def test_version_is_the_packages(tmp_path: Path) -> None:
+    """``--version`` says what the package says."""
+    from gateway import __version__
+
+    assert wecom_gateway("--version").stdout.strip() == f"wecom-gateway, version {__version__}"
