@@ -58,12 +58,14 @@ def _text(path: str) -> str:
     if path == AUTH:
         return ""
     if not path.startswith(AUTH + "/"):
-        raise _bad(path, "the location to ask is /_wecom/auth or /_wecom/auth/RULE")
+        message = f"auth_request {path[:100]}: the location to ask is {AUTH} or {AUTH}/RULE"
+        raise Denied("bad-rule", rule=path[:100], message=message)
+    written = path[len(AUTH) + 1 :]
     if len(path) > MAX_BYTES:
-        raise _bad(path[:100], f"a rule takes at most {MAX_BYTES} bytes")
-    text = unquote(path[len(AUTH) + 1 :], errors="replace")
+        raise _bad(written[:100], f"a rule takes at most {MAX_BYTES} bytes")
+    text = unquote(written, errors="replace")
     if not text or not text.isprintable():
-        raise _bad(text, "the rule is empty or holds control characters")
+        raise _bad(written, "the rule is empty or holds control characters")
     return text
 
 
