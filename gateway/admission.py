@@ -20,7 +20,7 @@ async def session_for(parts: Parts, code: str, *, site: str) -> Session:
     """Exchange *code* for a new session at *site*; raises LoginFailed, or a WeComError that speaks for itself."""
     if parts.brake.on:
         raise LoginFailed("paused", message="too many bad codes in the last minute")
-    began = int(parts.clock())
+    began = parts.clock()
     try:
         visitor = await parts.wecom.exchange(code)
     except CodeSpent as error:
@@ -73,8 +73,9 @@ def asked_for(parts: Parts, member: Member) -> Member:
     )
 
 
-def new_session(parts: Parts, member: Member, *, site: str, began: int) -> Session:
-    issued = parts.standing.issue(member.user_id, began)
+def new_session(parts: Parts, member: Member, *, site: str, began: float) -> Session:
+    """Make the session of a sign-in that WeCom was asked about from *began* (Unix seconds) on."""
+    issued, read = parts.standing.issue(member.user_id, began), int(began)
     return Session(
         id=secrets.token_urlsafe(12),
         member=member,
@@ -82,9 +83,9 @@ def new_session(parts: Parts, member: Member, *, site: str, began: int) -> Sessi
         agent_id=parts.config.agent_id,
         site=site,
         issued=issued,
-        renewed=began,
-        ends=parts.sessions.lifetimes.ends(issued, began),
-        read=began,
+        renewed=read,
+        ends=parts.sessions.lifetimes.ends(issued, read),
+        read=read,
         account=member.user_id,
         departments=member.departments,
     )

@@ -52,8 +52,8 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
-        if error.status < 400:
-            raise
+        if error.status not in (404, 405):
+            return _failed(request, parts, Denied("bad-request", message=error.reason))
         return parts.pages.render("not_found", language=language_of(request, parts), status=404)
     except GatewayError as error:
         return _failed(request, parts, error)
@@ -90,8 +90,7 @@ def _who(error: GatewayError) -> str:
 
 def _retry(request: web.Request, parts: Parts, error: GatewayError) -> str:
     """The one way on: sign in again, back to the page first asked for; on its own host, if it is another."""
-    wanted = error.return_to if isinstance(error, LoginFailed) else "/"
-    return_to = request.query.get("return_to", "/") if wanted == "/" else wanted
+    return_to = request.query.get("return_to", "/") if error.return_to == "/" else error.return_to
     for site in parts.sites.all:
         for host in site.hosts:
             origin = str(site.at(host))

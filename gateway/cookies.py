@@ -7,12 +7,15 @@ from aiohttp import web
 from gateway.asked import Asked
 from gateway.sealing import Forged, Sealer
 from gateway.session import Session
-from gateway.signin import LIFETIME_S, SignIn
+from gateway.signin import SignIn
 from gateway.urls import Site
 
 BROWSER_S = 365 * 86400
 SIGNED_OUT_S = 30 * 86400
 ROUNDS_S = 60
+SIGN_IN_KEPT_S = 3600
+"""The cookie outlives the sign-in (10 minutes), so that whoever scans late is told so and led back to the page asked for."""
+
 ROUNDS = "rounds"
 MAX_ROUNDS = 2
 
@@ -31,7 +34,7 @@ def keep_session(response: web.StreamResponse, site: Site, value: str, session: 
 
 
 def keep_sign_in(response: web.StreamResponse, site: Site, sign_in: SignIn, value: str) -> None:
-    _set(response, site, sign_in_name(site), value, max_age=LIFETIME_S, path=sign_in.path)
+    _set(response, site, sign_in_name(site), value, max_age=SIGN_IN_KEPT_S, path=sign_in.path)
     _set(response, site, browser_name(site), sign_in.browser, max_age=BROWSER_S)
 
 

@@ -24,6 +24,7 @@ class GatewayError(Exception):
     """Anything this package raises on purpose; ``reason`` is a stable slug."""
 
     reason = "internal"
+    return_to = "/"  #: where the person wanted to go, as far as known
 
     def __init__(self, message: str = "", *, reason: str | None = None) -> None:
         if reason is not None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway import admission, cookies, renewal
 from gateway.asked import Asked
-from gateway.errors import LoginFailed, SignInNeeded
+from gateway.errors import GatewayError, LoginFailed, SignInNeeded
 from gateway.keys import LIVE, Parts
 from gateway.session import Session
 from gateway.signin import (
@@ -36,8 +36,12 @@ _LOOPS = {
     "forged": "keys",
     "expired": "clock",
     "other-site": "site",
+    "revoked": "clock",
+    "idle": "clock",
 }
 """What it means when a browser that just signed in twice is refused again for this reason."""
+
+_SPENT = frozenset({"code-spent", "hand-over"})
 
 
 async def login(request: web.Request) -> web.StreamResponse:
@@ -92,12 +96,14 @@ async def callback(request: web.Request) -> web.StreamResponse:
         return _arrive(parts, asked, request, sign_in)
     try:
         session = await _completed(parts, asked, request, sign_in)
-    except LoginFailed as error:
+    except GatewayError as error:
+        if error.reason in _SPENT and (session_at_hand := _since(parts, asked, sign_in)):
+            return _onward(parts, asked, request, sign_in, session_at_hand)
         error.return_to = sign_in.return_to
         raise
     parts.telemetry.signed_in("ok")
     now = int(parts.clock())
-    response = _hand_over(parts, session, sign_in.onward) if sign_in.onward else _arrive(parts, asked, request, sign_in)
+    response = _onward(parts, asked, request, sign_in, session)
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, now)
     cookies.count_round(response, request, asked.site, parts.sealer, now)
     if cookies.is_signed_out(request, asked):
@@ -168,9 +174,7 @@ def _stop(parts: Parts, asked: Asked, request: web.Request, return_to: str, agai
 
 def _cookie_by_another_name(parts: Parts, asked: Asked, request: web.Request) -> bool:
     """The browser holds our session, but nginx looks for a cookie of another name."""
-    return not asked.session and bool(
-        _session_at_hand(parts, request.cookies.get(asked.site.cookie_name, ""), asked.site)
-    )
+    return not asked.session and bool(_session_at_hand(parts, request.cookies.get(asked.site.cookie_name, ""), asked.site))
 
 
 def _loop(parts: Parts, asked: Asked, cause: str, *, expected: str = "", found: str = "") -> web.StreamResponse:
@@ -306,14 +310,15 @@ async def _completed(parts: Parts, asked: Asked, request: web.Request, sign_in: 
     if not code:
         raise LoginFailed("no-code", message="WeCom sent no code: refused or cancelled")
     key = parts.sealer.digest("code", f"{sign_in.state} {code}")
-    return await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code))
+    session = await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code))
+    if reason := parts.standing.ended(session):  # signed out since, or revoked while WeCom was asked
+        raise LoginFailed(reason)
+    return session
 
 
 async def _exchanged(parts: Parts, asked: Asked, code: str) -> Session:
     session = await admission.session_for(parts, code, site=asked.site.name)
-    log.info(
-        "signed-in %s at %s from %s, session %s", session.member.user_id, asked.site.name, asked.address, session.id
-    )
+    log.info("signed-in %s at %s from %s, session %s", session.member.user_id, asked.site.name, asked.address, session.id)
     return session
 
 
@@ -346,9 +351,7 @@ def _hand_over(parts: Parts, session: Session, onward: Begin) -> web.StreamRespo
         site=site.name,
         ends=min(session.ends, lifetimes.ends(session.issued, now)),
     )
-    sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, parts.sessions.to_claims(own)).seal(
-        parts.sealer
-    )
+    sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, parts.sessions.to_claims(own)).seal(parts.sealer)
     return redirect(site.at(onward.host).url(f"{PREFIX}/callback/{onward.state}?{_query(handover=sealed)}"))
 
 
@@ -359,11 +362,26 @@ def _known(parts: Parts, onward: Begin) -> Site:
     return site
 
 
+def _onward(parts: Parts, asked: Asked, request: web.Request, sign_in: SignIn, session: Session) -> web.StreamResponse:
+    """After the sign-in: to the host it was for, or to the page first asked for."""
+    return _hand_over(parts, session, sign_in.onward) if sign_in.onward else _arrive(parts, asked, request, sign_in)
+
+
 def _arrive(parts: Parts, asked: Asked, request: web.Request, sign_in: SignIn) -> web.StreamResponse:
-    """The page first asked for, its fragment put back by a page of ours where there was one."""
+    """The page first asked for, its fragment put back by a page of ours where there was one.
+
+    Inside the client the empty fragment replaces WeCom's ``#wechat_redirect``, which a browser carries through redirects
+    and an app with routes in the fragment would take for one of its own.
+    """
     if "wecom_fragment" in request.cookies:
         return parts.pages.render("restore", language=asked.language, target=sign_in.return_to, state=sign_in.state)
-    return redirect(sign_in.return_to)
+    return redirect(sign_in.return_to + ("#" if client_of(asked.user_agent) in ("wecom", "private") else ""))
+
+
+def _since(parts: Parts, asked: Asked, sign_in: SignIn) -> Session | None:
+    """The session at hand if it was issued after *sign_in* began: a reload of its callback must not look like a failure."""
+    session = _session_at_hand(parts, asked.session, asked.site)
+    return session if session and session.issued >= sign_in.started else None
 
 
 def _session_at_hand(parts: Parts, value: str, site: Site) -> Session | None:

@@ -88,7 +88,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
         raise Denied("bad-request", message="sign-out was posted by another site")
     session = _genuine(parts, asked)
     if session:
-        everywhere = (await request.post()).get("everywhere") == "1"
+        everywhere = b"everywhere=1" in (await request.read()).split(b"&")
         parts.standing.end(session)
         if everywhere:
             parts.standing.revoke(session.member.user_id, parts.clock())

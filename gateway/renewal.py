@@ -29,18 +29,22 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
         return None
     if cookies.rounds(request, asked.site, parts.sealer, parts.clock()) >= cookies.MAX_ROUNDS:
         return None
-    session = await renewed(parts, session)
+    try:
+        session = await renewed(parts, session)
+    except LoginFailed as error:
+        error.return_to = return_to
+        raise
+    headers = {"Location": return_to, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    response = web.Response(status=302, headers=headers)
     try:
         parts.standing.check(session)  # again: WeCom took its time
     except SignInNeeded as error:
         if error.reason != "stale":
-            return None
+            return response  # the next check says why
         raise LoginFailed(
             "wecom-unreachable", message="departments or tags changed and cannot be read", return_to=return_to
         ) from error
     now = int(parts.clock())
-    headers = {"Location": return_to, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    response = web.Response(status=302, headers=headers)
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, now)
     cookies.count_round(response, request, asked.site, parts.sealer, now)
     return response
@@ -68,13 +72,13 @@ async def _reread(parts: Parts, session: Session) -> Session:
         parts.telemetry.renewed(error.reason)
         parts.standing.revoke(old.user_id, parts.clock())
         raise
-    member = admission.asked_for(parts, member)
     member = replace(  # what came by a user_ticket is carried over
         member,
         email=member.email or old.email,
         mobile=member.mobile or old.mobile,
         avatar=member.avatar or old.avatar,
     )
+    member = admission.asked_for(parts, member)
     parts.telemetry.renewed("ok")
     return replace(
         session,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from gateway import config as settings
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
+from tests.browser_double import Browser
 
 KEY = "k" * 43
 WECOM_UA = (
@@ -47,9 +52,15 @@ async def sandbox(clock: Clock) -> AsyncIterator[Sandbox]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that outgoing connections take: one of them could have it by the time it is wanted."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 @pytest.fixture
@@ -79,3 +90,31 @@ def make_config(sandbox: Sandbox) -> Callable[..., Config]:
 async def gateway(make_config: Callable[..., Config], clock: Clock) -> AsyncIterator[Gateway]:
     async with Gateway(make_config(), clock=clock) as running:
         yield running
+
+
+@pytest.fixture
+async def start(clock: Clock) -> AsyncIterator[Callable[[Config], Awaitable[Gateway]]]:
+    """Start further gateways; they end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def started(config: Config) -> Gateway:
+            return await stack.enter_async_context(Gateway(config, clock=clock))
+
+        yield started
+
+
+@pytest.fixture
+async def browse(gateway: Gateway, clock: Clock) -> AsyncIterator[Callable[..., Browser]]:
+    """Make browsers: a desktop by default; with *member*, that member's WeCom client."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+
+        def made(member: str = "", at: Gateway = gateway, **how: Any) -> Browser:
+            sites = {site.at(host).netloc: site.name for site in at.live.now.sites.all for host in site.hosts}
+            how = {"user_agent": WECOM_UA if member else DESKTOP_UA, "sites": sites} | how
+            browser = Browser(http, clock, at.addresses, **how)
+            if member:
+                browser.put("http://127.0.0.1/", "sandbox_member", quote(member, safe="@"))
+            return browser
+
+        yield made
