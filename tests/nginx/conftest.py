@@ -144,7 +144,7 @@ async def _serve(behind: Behind, ready: Callable[[], None], stop: asyncio.Event)
     runners = []
     for name, handler in (("check", behind.check), ("pages", behind.page), ("app", behind.echo)):
         server = web.Server(handler, max_field_size=MEGABYTE, max_line_size=MEGABYTE, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=0)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -153,6 +153,11 @@ async def _serve(behind: Behind, ready: Callable[[], None], stop: asyncio.Event)
     await stop.wait()
     for runner in runners:
         await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:  # connections that nginx dropped in the middle
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=5)
 
 
 @pytest.fixture(scope="session")

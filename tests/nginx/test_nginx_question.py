@@ -11,8 +11,17 @@ server {
     include wecom/gateway.conf;
     location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
     location /files/ { include wecom/protect.conf; root PREFIX; }
-    location /ruled/ { auth_request /_wecom/auth/user:zhangsan; include wecom/member.conf; include wecom/identity.conf; proxy_pass http://APP; }
-    location /refused/ { auth_request /_wecom/auth/user:lisi/department:12,15; include wecom/member.conf; proxy_pass http://APP; }
+    location /ruled/ {
+        auth_request /_wecom/auth/user:zhangsan;
+        include wecom/member.conf;
+        include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
+    location /refused/ {
+        auth_request /_wecom/auth/user:lisi/department:12,15;
+        include wecom/member.conf;
+        proxy_pass http://APP;
+    }
 }
 server {
     listen LISTEN;
@@ -177,8 +186,10 @@ class TestHostileBytes:
     @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: f"{ord(control):#04x}")
     @pytest.mark.parametrize(
         "header",
-        ["Cookie", "User-Agent", "Accept", "Accept-Language", "Sec-Fetch-Dest", "Sec-Fetch-Site", "Sec-Fetch-Mode"]
-        + ["Origin", "Referer", "Content-Type", "X-Requested-With", "Access-Control-Request-Method", "X-Anything"],
+        [
+            *("Cookie", "User-Agent", "Accept", "Accept-Language", "Sec-Fetch-Dest", "Sec-Fetch-Site", "Sec-Fetch-Mode"),
+            *("Origin", "Referer", "Content-Type", "X-Requested-With", "Access-Control-Request-Method", "X-Anything"),
+        ],
     )
     def test_no_control_byte_reaches_check_or_pages(self, nginx, behind, header, control) -> None:
         """A control byte anywhere is kept from the gateway: the refusal is an ordinary 401."""

@@ -1,0 +1,213 @@
+"""Ways to a page without being asked, each closed: the operator's own directives cannot turn a refusal into "allow"."""
+
+from __future__ import annotations
+
+import pytest
+
+NAIVE = """
+    location /_wecom/auth { internal; proxy_pass http://wecom_check; proxy_set_header X-WeCom-Session $wecom_session; }
+    location @wecom_login { return 401; }
+    location @wecom_denied { return 403; }
+    location @wecom_down { return 503; }
+"""
+
+ABOVE = {
+    "intercept": "proxy_intercept_errors on; error_page 401 403 =200 /sorry.html; recursive_error_pages on;",
+    "cache": "proxy_cache everything; proxy_cache_valid any 10m; proxy_cache_key $uri; proxy_ignore_headers Set-Cookie;",
+    "rewrite": "",
+    "regex": "",
+    "regex-all": "",
+}
+"""Server-level directives before the include, by the server's name; below: those after it."""
+
+BELOW = {
+    "rewrite": "if (!-e $request_filename) { rewrite ^(.*)$ /index.html?s=$1 last; }",
+    "regex": "location ~ ^/[^.]*$ { root PREFIX/www; try_files $uri /index.html; }",
+    "regex-all": "location ~ auth { root PREFIX/www; try_files $uri /index.html; }",
+    "cache": "",
+    "intercept": "location = /sorry.html { }",
+}
+
+
+def site(name: str, gateway: str) -> str:
+    return f"""
+server {{
+    listen LISTEN;
+    server_name {name};
+    root PREFIX/www;
+    {ABOVE[name.split(".")[0]]}
+    {gateway}
+    {BELOW[name.split(".")[0]]}
+    location ^~ /page {{ include wecom/protect.conf; }}
+    location = /index.html {{ }}
+}}
+"""
+
+
+CONFIG = (
+    "proxy_cache_path PREFIX/cache keys_zone=everything:1m;"
+    + "".join(site(f"{name}.test", "include wecom/gateway.conf;") for name in ABOVE)
+    + "".join(site(f"{name}.naive.test", NAIVE) for name in ABOVE)
+    + """
+server {
+    listen LISTEN;
+    server_name whole.test;
+    root PREFIX/www;
+    include wecom/gateway.conf;
+    include wecom/protect.conf;
+    location / { }
+    location ~ \\.php$ { }
+    location /public/ { include wecom/public.conf; alias PREFIX/www/; }
+}
+server {
+    listen LISTEN;
+    server_name tuned.test;
+    root PREFIX/www;
+    client_max_body_size 1k;
+    proxy_buffering off;
+    proxy_buffer_size 4k; proxy_buffers 8 4k; proxy_busy_buffers_size 8k;
+    proxy_next_upstream http_403 http_404 error;
+    proxy_read_timeout 1h;
+    proxy_method POST;
+    proxy_set_header X-WeCom-Session good;
+    proxy_store PREFIX/www$uri;
+    satisfy any;
+    include wecom/gateway.conf;
+    location / { satisfy all; include wecom/protect.conf; }
+}
+server {
+    listen LISTEN;
+    server_name slashes.test;
+    merge_slashes off;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; root PREFIX/www; }
+}
+"""
+)
+
+FILES = {"www/index.html": "INDEX", "www/page": "PAGE", "www/sorry.html": "SORRY", "www/x.php": "PHP"}
+
+
+class TestOperatorsDirectives:
+    """Each with the shipped gateway.conf, and, to show that the hole is one, with a plain location in its place."""
+
+    @pytest.mark.parametrize("name", list(ABOVE))
+    def test_open_to_anybody_with_a_plain_location(self, nginx, name) -> None:
+        """The hole is real: a check location that inherits and can be rewritten lets an anonymous visitor in."""
+        host = f"{name}.naive.test"
+        nginx.get("/page", {"Cookie": "__Host-wecom_session=good"}, host=host)
+
+        assert nginx.get("/page", host=host).text == "PAGE"
+
+    @pytest.mark.parametrize("name", list(ABOVE))
+    @pytest.mark.parametrize("session", ["", "forged"], ids=["anonymous", "forged"])
+    def test_closed_with_the_snippet(self, nginx, name, session) -> None:
+        """The same directives do not touch the shipped locations: 401, before and after a member came by."""
+        host = f"{name}.test"
+        refused = {"Cookie": f"__Host-wecom_session={session}"}
+
+        assert nginx.get("/page", refused, host=host).status == 401
+        assert nginx.get("/page", {"Cookie": "__Host-wecom_session=good"}, host=host).text == "PAGE"
+        assert nginx.get("/page", refused, host=host).status == 401
+
+    @pytest.mark.parametrize("name", list(ABOVE))
+    def test_the_check_is_asked(self, nginx, behind, name) -> None:
+        """The question reaches the gateway, whatever the server rewrites or matches."""
+        nginx.get("/page", host=f"{name}.test")
+
+        assert [check.uri for check in behind.checks] == ["/_wecom/auth"]
+
+    def test_inherited_tuning_changes_no_answer(self, nginx, behind) -> None:
+        """Buffers, methods, stores, headers and body limits of the server do not reach our locations."""
+        assert nginx.get("/page", host="tuned.test").status == 401
+        assert nginx.get("/page", {"Cookie": "__Host-wecom_session=big"}, host="tuned.test").text == "PAGE"
+        assert nginx.ask("POST", "/page", body=b"x" * 5000, host="tuned.test").status == 413
+
+        assert {check.method for check in behind.checks} == {"GET"}
+        assert not list(nginx.prefix.glob("www/_wecom*"))
+
+
+class TestWholeServer:
+    """protect.conf at server level protects every location that does not say otherwise."""
+
+    @pytest.mark.parametrize("uri", ["/page", "/x.php", "/none", "/index.html"])
+    def test_every_location_asks(self, nginx, uri) -> None:
+        """A regular expression beside a prefix, and a missing file, are behind the check as well."""
+        assert nginx.get(uri, host="whole.test").status == 401
+
+    def test_a_public_location_does_not(self, nginx) -> None:
+        """public.conf takes its location out."""
+        assert nginx.get("/public/page", host="whole.test").text == "PAGE"
+
+    @pytest.mark.parametrize("uri", ["/_wecom/login", "/_wecom/me", "/_wecom/callback/x", "/WW_verify_x.txt"])
+    def test_the_gateway_s_own_pages_do_not_loop(self, nginx, behind, uri) -> None:
+        """Our pages are not behind our own check."""
+        nginx.get(uri, host="whole.test")
+
+        assert behind.checks == []
+        assert [page.uri for page in behind.pages] == [uri]
+
+
+class TestFromOutside:
+    """The check is a question of nginx's only."""
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "/_wecom/auth",
+            "/_wecom/auth/",
+            "/_wecom/auth/user:zhangsan",
+            "/_wecom/auth?x=1",
+            "/_wecom/authx",
+            "//_wecom/auth",
+            "/_wecom//auth",
+            "/_wecom/%61uth",
+            "/%5fwecom/auth",
+            "/_wecom/x/../auth",
+            "/x/../_wecom/auth",
+            "/_wecom/./auth",
+            "http://whole.test/_wecom/auth",
+        ],
+    )
+    @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
+    def test_the_check_is_not_found(self, nginx, behind, uri, method) -> None:
+        """Every spelling of its address is 404, and the gateway is not asked."""
+        assert nginx.ask(method, uri, {"Cookie": "__Host-wecom_session=good"}, host="whole.test").status == 404
+
+        assert behind.checks == behind.pages == []
+
+    @pytest.mark.parametrize("uri", ["//_wecom/auth", "/_wecom//auth"])
+    def test_double_slashes_kept_are_no_way_in(self, nginx, behind, uri) -> None:
+        """With `merge_slashes off` the address is another one: a protected page, or none."""
+        nginx.get(uri, {"Cookie": "__Host-wecom_session=none"}, host="slashes.test")
+
+        assert all(check.uri == "/_wecom/auth" for check in behind.checks)
+        assert all(page.uri in ("/_wecom/login", "/_wecom//auth") for page in behind.pages)
+
+    @pytest.mark.parametrize("uri", ["/_wecom/Auth", "/_wecom/Auth/x", "/_wecom/aut", "/_wecom/"])
+    def test_what_merely_looks_like_it_is_a_page(self, nginx, behind, uri) -> None:
+        """Other addresses below /_wecom/ are the pages' to refuse, without any word of ours."""
+        nginx.get(uri, {"X-WeCom-Reason": "x"}, host="whole.test")
+
+        assert (behind.checks, behind.pages[0].uri, behind.pages[0].header("X-WeCom-Reason")) == ([], uri, None)
+
+
+class TestAnswers:
+    """Only 204, 401 and 403 count; whatever else the check says or fails to say is closed."""
+
+    @pytest.mark.parametrize(
+        "session",
+        ["answer-200", "answer-302", "answer-400", "answer-404", "answer-500", "answer-503", "closed", "half", "silent"],
+    )
+    def test_anything_else_is_no_way_in(self, nginx, session) -> None:
+        """A broken answer shows the page that says the service is not available; 200 cannot come from the gateway."""
+        answer = nginx.get("/page", {"Cookie": f"__Host-wecom_session={session}"}, host="whole.test")
+
+        assert answer.status == (200 if session == "answer-200" else 503)
+        assert ("登录服务暂时不可用" in answer.text) == (session != "answer-200")
+
+    def test_ten_kilobytes_of_identity_are_no_500(self, nginx, behind) -> None:
+        """The buffers hold more identity than any cookie can carry."""
+        answer = nginx.get("/page", {"Cookie": "__Host-wecom_session=big"}, host="whole.test")
+
+        assert answer.text == "PAGE"
