@@ -1,0 +1,100 @@
+"""Run wrk once and read what it counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.bench import proc
+from tests.bench.figures import Run
+
+SCRIPT = Path(__file__).with_name("load.lua")
+_MARK = "BENCH "
+_PATIENCE_S = 60
+
+
+class Broken(Exception):
+    """The run cannot go on; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to send, where."""
+
+    url: str
+    request: Path  #: one request's bytes, with a place for the session
+    sessions: Path
+    order: str  #: none, turn, random, forge
+    connections: int = 32
+    answerer: int | None = None  #: process ids: whose CPU and memory is watched
+    nginx: int | None = None
+    prefix: tuple[str, ...] = ()  #: before the command: pinning
+
+    async def run(self, seconds: int) -> Run:
+        """Send requests for *seconds*; watch the processes meanwhile."""
+        watched = [pid for pid in (self.answerer, self.nginx) if pid is not None]
+        before, own, machine = [proc.cpu_s([pid]) for pid in watched], _own_s(), proc.machine_s()
+        counted = await self._wrk(seconds)
+        used = [proc.cpu_s([pid]) - start for pid, start in zip(watched, before, strict=True)]
+        busy, there_was = (now - then for now, then in zip(proc.machine_s(), machine, strict=True))
+        ours = sum(used) + _own_s() - own
+        spent = dict(zip(watched, used, strict=True))
+        return replace(
+            counted,
+            cpu_us=_per_request(spent.get(self.answerer, 0.0), counted),
+            nginx_us=_per_request(spent.get(self.nginx, 0.0), counted),
+            rss_mb=proc.rss_mb(self.answerer) if self.answerer is not None else 0.0,
+            others=max(0.0, (busy - ours) / there_was) if there_was else 0.0,
+        )
+
+    async def _wrk(self, seconds: int) -> Run:
+        command = [
+            *(*self.prefix, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "5s"),
+            *("-s", str(SCRIPT), self.url, "--", str(self.request), str(self.sessions), self.order),
+        ]
+        return counted_by(await _output(command, seconds + _PATIENCE_S))
+
+
+def counted_by(output: str) -> Run:
+    """Read what the script printed at the end; Broken with all of it if it printed nothing."""
+    line = next((line for line in output.splitlines() if line.startswith(_MARK)), "")
+    if not line:
+        raise Broken(f"wrk did not finish:\n{output.strip()}")
+    said = json.loads(line.removeprefix(_MARK))
+    return Run(
+        requests=said["requests"],
+        seconds=said["us"] / 1e6,
+        p50_ms=said["p50_us"] / 1000,
+        p99_ms=said["p99_us"] / 1000,
+        statuses={int(status): count for status, count in said["statuses"].items()},
+        errors=said["errors"],
+    )
+
+
+async def _output(command: Sequence[str], seconds: float) -> str:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        raise Broken(f"wrk did not end within {seconds:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode(errors="replace")
+
+
+def _own_s() -> float:
+    """CPU seconds of this program and of the wrk runs that ended."""
+    own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in own)
+
+
+def _per_request(seconds: float, counted: Run) -> float:
+    return seconds / counted.requests * 1e6 if counted.requests else 0.0

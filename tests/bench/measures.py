@@ -1,0 +1,128 @@
+"""What is measured once: the start, the memory, the growth over a long run, a flood of forged cookies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+
+from tests.bench import proc
+from tests.bench.load import Broken, Load
+from tests.bench.requests import PLACE, request
+from tests.bench.rows import Row
+from tests.bench.stage import Stage, answer
+
+FLOOD = 1_000_000
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure that is no row; below *must* is what it must reach, below *aim* what it aims at."""
+
+    name: str
+    value: float
+    unit: str
+    must: float | None = None
+    aim: float | None = None
+    note: str = ""
+
+
+async def starts(stage: Stage, times: int) -> list[Measure]:
+    """Start a gateway *times* over: how long to its first 204, how much memory then."""
+    value = stage.sealed.file("one").read_text("ascii").strip()
+    asked = request("check", "/_wecom/auth", "", session=True).replace(PLACE, value)
+    took, idle = [], []
+    for number in range(times):
+        name = f"start{number}"
+        began = time.monotonic()
+        child = await stage.gateway(name)
+        status = await _first(stage, name, asked)
+        took.append(time.monotonic() - began)
+        if status != 204:
+            raise Broken(f"the gateway's first answer was {status}, not 204")
+        idle.append(proc.rss_mb(child.process.pid))
+        child.process.terminate()
+        await child.process.wait()
+        stage.children.remove(child)
+    return [
+        Measure("start to first answer", median(took), "s", 1.0, 0.5),
+        Measure("memory, idle", median(idle), "MB", 60, 45),
+    ]
+
+
+async def _first(stage: Stage, name: str, asked: str) -> int:
+    async with asyncio.timeout(30):
+        while True:
+            stage.alive()
+            try:
+                return await answer(stage.site.ports[f"{name}-check"], asked)
+            except OSError:
+                await asyncio.sleep(0.003)
+
+
+async def seen(stage: Stage, sessions: int, say: Say) -> Measure:
+    """Show all sessions to the gateway ``distinct``, whatever it has seen before; give its memory then."""
+    row = Row("seen-all", "", "distinct", path="/_wecom/auth", request="check", sessions="all", due=204)
+    load, total = stage.load(row), 0
+    while total < sessions:
+        run = await load.run(2)
+        if not run.requests or set(run.statuses) != {204}:
+            raise Broken(f"showing {sessions} sessions to the gateway: it answered {dict(run.statuses)}")
+        total += run.requests
+        say(f"{total:,} of {sessions:,} sessions seen")
+    return Measure(f"memory, {sessions:,} sessions seen", proc.rss_mb(stage.pids["distinct"]), "MB", 200, 120)
+
+
+async def growth(stage: Stage, row: Row, seconds: int, say: Say) -> list[Measure]:
+    """Ask for a long time; give what the memory grew by for a million checks, the first tenth left out."""
+    load = stage.load(row)
+    warm = await load.run(max(1, seconds // 10))
+    before, checks, began = warm.rss_mb, 0, time.monotonic()
+    run = warm
+    while time.monotonic() - began < seconds:
+        run = await load.run(max(1, seconds // 10))
+        checks += run.requests
+        say(f"{checks:,} checks, {run.rss_mb:.1f} MB")
+    return [
+        Measure("long run, checks", checks, ""),
+        Measure("long run, memory at its begin", before, "MB"),
+        Measure("long run, memory at its end", run.rss_mb, "MB"),
+        Measure("long run, growth per million checks", (run.rss_mb - before) / checks * 1e6 if checks else 0, "MB"),
+    ]
+
+
+async def flood(stage: Stage, valid: Row, forged: Row, say: Say) -> list[Measure]:
+    """Send a million forged cookies beside valid checks: memory must not grow, valid checks only lose the CPU that the flood takes."""
+    half = max(1, stage.connections // 2)
+    good = replace(stage.load(valid), connections=half)
+    bad = replace(stage.load(forged), connections=half)
+    alone = await good.run(5)
+    pid = stage.pids[valid.answerer]
+    before, sent, served, shares = proc.rss_mb(pid), 0, [], []
+    while sent < FLOOD:
+        cpu = _cpu(good)
+        both = await asyncio.gather(good.run(10), bad.run(10))
+        cost = (alone.cpu_us + alone.nginx_us) * both[0].requests / 1e6
+        used = _cpu(good) - cpu
+        shares.append(max(0.0, 1 - cost / used) if used else 0.0)
+        served.append(both[0].rate)
+        sent += both[1].requests
+        say(f"{sent:,} forged cookies, {proc.rss_mb(pid):.1f} MB, valid checks {both[0].rate:,.0f}/s")
+        if not both[1].requests:
+            raise Broken("the flood of forged cookies had no answers")
+    return [
+        Measure("flood, forged cookies", sent, ""),
+        Measure("flood, memory before", before, "MB"),
+        Measure("flood, memory after", proc.rss_mb(pid), "MB"),
+        Measure("flood, valid checks without it", alone.rate, "/s"),
+        Measure("flood, valid checks during it", median(served), "/s"),
+        Measure("flood, share of valid checks left", median(served) / alone.rate if alone.rate else 0, ""),
+        Measure("flood, share of CPU it left", 1 - median(shares), ""),
+    ]
+
+
+def _cpu(load: Load) -> float:
+    return proc.cpu_s([pid for pid in (load.answerer, load.nginx) if pid is not None])

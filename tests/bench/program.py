@@ -1,0 +1,157 @@
+"""One run of the benchmark, from empty folder to report."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway import config as settings
+from tests.bench import measures, proc
+from tests.bench.figures import Figures, Run
+from tests.bench.load import Broken
+from tests.bench.measures import Measure, Say
+from tests.bench.peers import Peer
+from tests.bench.report import Report, lines_of
+from tests.bench.requests import Sealed
+from tests.bench.rows import MANY, ROWS, Row
+from tests.bench.site import Ports, Site
+from tests.bench.stage import Stage, cache_there
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; see ``--help``."""
+
+    rounds: int = 3
+    seconds: int = 4
+    connections: int = 32
+    warm_s: int = 1  #: a run of each row that does not count, before the first round
+    sessions: int = 100_000  #: as many are sealed, and as many does a gateway remember
+    starts: int = 5
+    show_all: bool = True  #: measure the memory with all sessions seen
+    long_s: int = 0
+    pins: Mapping[str, str] | None = None
+
+
+async def bench(options: Options, rows: Sequence[Row], peers: Sequence[Peer], folder: Path, say: Say) -> Report:
+    """Measure *rows*; raise Broken where something does not run. SIGINT and SIGTERM end it in order."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    _open_files()
+    there = [row for row in rows if not row.cached or cache_there()]
+    notes = [f"{row.name}: nginx/cache.conf is not there" for row in rows if row not in there]
+    machine = proc.machine() | _how(options)
+    async with AsyncExitStack() as stack:
+        stage = await _stage(options, there, peers, folder, stack, say)
+        figures = await _rounds(options, stage, there, say)
+        once = await _once(options, stage, there, say)
+    notes += _notes(options, there, folder)
+    return Report(machine, lines_of(there, figures), tuple(once), tuple(notes))
+
+
+async def _stage(
+    options: Options, rows: Sequence[Row], peers: Sequence[Peer], folder: Path, stack: AsyncExitStack, say: Say
+) -> Stage:
+    site = Site(folder, Ports())
+    site.prepare(peers)
+    sealed = Sealed(folder)
+    say(f"sealing {options.sessions:,} sessions")
+    await asyncio.to_thread(
+        sealed.write,
+        settings.load(site.settings("gateway"), {}),
+        {"one": 1, "many": min(MANY, options.sessions), "all": options.sessions},
+    )
+    stage = Stage(
+        site,
+        sealed,
+        stack,
+        peers={peer.name: peer for peer in peers},
+        pins=options.pins or {},
+        connections=options.connections,
+        remembered=options.sessions,
+    )
+    say("starting " + ", ".join(sorted({row.answerer for row in rows})))
+    await stage.start(rows)
+    return stage
+
+
+async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> dict[str, Figures]:
+    loads = {row.name: stage.load(row) for row in rows}
+    for row in rows:
+        if row.sessions == "many":
+            say(f"{row.name}: every session once")
+            remember = Row("remember", "", row.answerer, path="/_wecom/auth", request="check", sessions="many", due=204)
+            await stage.load(remember, order="turn").run(3)
+        elif options.warm_s:
+            say(f"{row.name}: warming up")
+            await loads[row.name].run(options.warm_s)
+    runs: dict[str, list[Run]] = {row.name: [] for row in rows}
+    for number in range(1, options.rounds + 1):
+        for row in rows:
+            stage.alive()
+            run = await loads[row.name].run(options.seconds)
+            runs[row.name].append(run)
+            say(f"round {number} of {options.rounds}  {row.name:<14}{run.rate:>10,.0f}/s  p99 {run.p99_ms:.2f} ms")
+    return {row.name: Figures(row.name, row.due, tuple(runs[row.name])) for row in rows}
+
+
+async def _once(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> list[Measure]:
+    answerers = {row.answerer for row in rows}
+    found: list[Measure] = []
+    if options.starts and "gateway" in answerers:
+        say(f"starting a gateway {options.starts} times")
+        found += await measures.starts(stage, options.starts)
+    if options.show_all and "distinct" in answerers:
+        found.append(await measures.seen(stage, options.sessions, say))
+    if "ledger" in answerers:
+        filled = (stage.site.logs / "ledger.txt").read_text("utf-8", "replace").partition("filled ")[2].split()
+        if not filled:
+            raise Broken("the gateway of row ledger did not say when its million revocations were in")
+        note = "its in-memory mirror only: no store is replayed"
+        found.append(Measure("1 000 000 revocations read", float(filled[0]), "s", 5.0, note=note))
+    if options.long_s:
+        found += await _long(options, stage, say)
+    return found
+
+
+async def _long(options: Options, stage: Stage, say: Say) -> list[Measure]:
+    known: dict[str, Row] = {row.name: row for row in ROWS}
+    if "gateway" not in stage.pids:
+        raise Broken("--long needs a row that the gateway answers, like seen")
+    grown = await measures.growth(stage, known["seen"], options.long_s, say)
+    return grown + await measures.flood(stage, known["seen"], known["garbage"], say)
+
+
+def _notes(options: Options, rows: Sequence[Row], folder: Path) -> list[str]:
+    notes = []
+    if any(row.name == "distinct" for row in rows):
+        notes.append(f"distinct: {options.sessions:,} sessions in turn, {options.sessions:,} remembered at most")
+    if any(row.name == "ledger" for row in rows):
+        notes.append("ledger: gateway.standing filled in memory; there is no stored ledger in this measurement")
+    for log in sorted((folder / "logs").glob("nginx-*.log")):
+        if lines := log.read_text("utf-8", "replace").splitlines():
+            notes.append(f"{log.stem} logged {len(lines)} errors, the first: {lines[0][:200]}")
+    return notes
+
+
+def _how(options: Options) -> dict[str, Any]:
+    pins = options.pins or {}
+    return {
+        "connections": options.connections,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "pinned": ", ".join(f"{role} to {cpus}" for role, cpus in pins.items()) or None,
+    }
+
+
+def _open_files() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
