@@ -76,7 +76,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
     if session is None:
         return _start(parts, asked, request, onward.return_to, onward=onward, again=onward.again)
     if parts.sessions.lifetimes.renewal_due(session, parts.clock()):
-        session = await renewal.renewed(parts, session)
+        session = await renewal.renewed(parts, session, return_to=onward.return_to)
     response = _hand_over(parts, session, onward)
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, int(parts.clock()))
     return response
@@ -305,13 +305,18 @@ async def _completed(parts: Parts, asked: Asked, request: web.Request, sign_in: 
     """The session that the code or the hand-over gives; the same one twice within 60 s gives the first result."""
     if text := request.query.get("handover"):
         hand_over = HandOver.open(parts.sealer, text, host=asked.origin.host, state=sign_in.state, now=parts.clock())
-        return await parts.once.run(f"hand-over {hand_over.id}", lambda: _handed_over(parts, asked, hand_over))
+        session = await parts.once.run(f"hand-over {hand_over.id}", lambda: _handed_over(parts, asked, hand_over))
+        return _in_force(parts, session)
     code = request.query.get("code", "")
     if not code:
         raise LoginFailed("no-code", message="WeCom sent no code: refused or cancelled")
     key = parts.sealer.digest("code", f"{sign_in.state} {code}")
-    session = await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code))
-    if reason := parts.standing.ended(session):  # signed out since, or revoked while WeCom was asked
+    return _in_force(parts, await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code)))
+
+
+def _in_force(parts: Parts, session: Session) -> Session:
+    """The session, unless its person signed out since, or it was revoked while WeCom was asked."""
+    if reason := parts.standing.ended(session):
         raise LoginFailed(reason)
     return session
 

@@ -29,11 +29,7 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
         return None
     if cookies.rounds(request, asked.site, parts.sealer, parts.clock()) >= cookies.MAX_ROUNDS:
         return None
-    try:
-        session = await renewed(parts, session)
-    except LoginFailed as error:
-        error.return_to = return_to
-        raise
+    session = await renewed(parts, session, return_to=return_to)
     headers = {"Location": return_to, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     response = web.Response(status=302, headers=headers)
     try:
@@ -50,12 +46,16 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
     return response
 
 
-async def renewed(parts: Parts, session: Session) -> Session:
+async def renewed(parts: Parts, session: Session, *, return_to: str) -> Session:
     """The session with its member as WeCom has it now; put off where WeCom does not answer for the member.
 
     Raises LoginFailed for a member who is gone, disabled or out of scope; every session of theirs ends then.
     """
-    return await parts.once.run(f"renewal {session.id} {session.renewed}", lambda: _reread(parts, session))
+    try:
+        return await parts.once.run(f"renewal {session.id} {session.renewed}", lambda: _reread(parts, session))
+    except LoginFailed as error:
+        error.return_to = return_to
+        raise
 
 
 async def _reread(parts: Parts, session: Session) -> Session:
