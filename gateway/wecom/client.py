@@ -123,12 +123,10 @@ def _about_token(refused: WeComRefused) -> bool:
 
 @asynccontextmanager
 async def _within(seconds: float, path: str) -> AsyncIterator[None]:
-    late = asyncio.timeout(seconds)
     try:
-        async with late:
+        async with asyncio.timeout(seconds):
             yield
+            return
     except TimeoutError:
-        if not late.expired():
-            raise
-    if late.expired():
-        raise WeComUnreachable(f"{path}: WeCom did not answer within {seconds:g} s")
+        pass  # not chained: what it interrupted may hold the URL
+    raise WeComUnreachable(f"{path}: WeCom did not answer within {seconds:g} s")

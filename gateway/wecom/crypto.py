@@ -45,7 +45,7 @@ class Callbacks:
         """Decrypt without looking at a signature: 16 random bytes, a length, the message, the receiver."""
         plain = self._plain(encrypted)
         end = 20 + int.from_bytes(plain[16:20], "big")
-        if len(plain) < 20 or end > len(plain):
+        if end > len(plain):
             raise CallbackRefused("the callback's length is wrong")
         if not hmac.compare_digest(plain[end:], self._receiver):
             raise CallbackRefused("the callback is meant for another receiver", reason="callback-receiver")

@@ -160,7 +160,7 @@ class Tokens:
         self._refusal = Refusal(error.errcode, errmsg, now + wait_s, wait_s)
         stored = {"errcode": error.errcode, "errmsg": errmsg, "until": now + wait_s, "wait_s": wait_s}
         await self._write(self._refusal_key, stored, wait_s + LONGEST_REFUSAL_S)
-        log.error("WeCom refuses the app's corp id and secret; it is asked again in %d s", wait_s)
+        log.error("gettoken: WeCom gives no access token and is asked again in %d s", wait_s)
 
     async def _read(self, key: str) -> object:
         try:

@@ -153,8 +153,6 @@ def _lost(error: BaseException) -> Lost:
             return Lost(f"the outbound proxy answered {error.status}", arrived=False, final=error.status < 500)
         case aiohttp.ClientPayloadError():
             return Lost("WeCom's answer broke off")
-        case aiohttp.InvalidURL():
-            return Lost("the API address or the proxy's cannot be used", arrived=False, final=True)
     return Lost(f"talking to WeCom failed ({type(error).__name__})")
 
 

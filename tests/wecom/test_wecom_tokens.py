@@ -12,7 +12,8 @@ from aiohttp import web
 
 from gateway.errors import AppMisconfigured, WeComBusy, WeComUnreachable
 from gateway.sandbox import Sandbox
-from gateway.wecom import WeCom
+from gateway.wecom import App, WeCom
+from gateway.wecom.tokens import Tokens
 from gateway.wecom.transport import TRIES
 from tests.wecom.scripted import TOKEN, Client, Clock, Script, closes, good_token, hangs, refusal, says
 
@@ -169,6 +170,52 @@ async def test_a_curable_token_is_replaced_again_later(script: Script, wecom: We
     clock.now += 30
 
     assert (await wecom.member("zhangsan")).user_id == "zhangsan"
+
+
+async def test_a_success_allows_replacing_at_once(script: Script, wecom: WeCom) -> None:
+    """Once a call has gone through, the next refused token is replaced without delay."""
+    bad, ok = says(refusal(40014)), says({"errcode": 0, "userid": "zhangsan"})
+    script.on("user/get", bad, bad, ok, bad, ok)
+    with pytest.raises(AppMisconfigured):
+        await wecom.member("zhangsan")
+    await wecom.member("zhangsan")
+
+    assert (await wecom.member("zhangsan")).user_id == "zhangsan"
+    assert script.count("gettoken") == 3
+
+
+async def test_another_trouble_after_replacing_allows_it_again(script: Script, wecom: WeCom) -> None:
+    """A new token that meets another refusal was a good one: the next refused token is replaced too."""
+    bad, ok = says(refusal(40014)), says({"errcode": 0, "userid": "zhangsan"})
+    script.on("user/get", bad, says(refusal(60020)), bad, ok)
+    with pytest.raises(AppMisconfigured, match="60020"):
+        await wecom.member("zhangsan")
+
+    assert (await wecom.member("zhangsan")).user_id == "zhangsan"
+
+
+async def test_a_fault_of_our_own_is_logged_and_not_remembered(
+    app: App, cache: SimpleMemoryCache, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that nobody thought of reaches the caller and the log, and the next caller is served."""
+    answers: list[Any] = [good_token(), RuntimeError("unforeseen")]
+
+    async def fetch() -> dict[str, Any]:
+        if isinstance(answer := answers.pop(), RuntimeError):
+            raise answer
+        return dict(answer)
+
+    tokens = Tokens(app, fetch, cache, clock)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        await tokens.get()
+
+    assert await tokens.get() == TOKEN
+    assert "fetching an access token failed" in caplog.text
+
+
+async def test_closing_unused_is_nothing(wecom: WeCom) -> None:
+    """A client that was never asked anything closes at once."""
+    await wecom.close()
 
 
 async def test_tokens_ended_early_are_replaced(sandbox: Sandbox, client: Client) -> None:
@@ -371,6 +418,7 @@ async def test_an_endless_life_is_not_believed(script: Script, wecom: WeCom, clo
     """A token is renewed after two hours whatever its answer promised."""
     script.on("gettoken", good_token("the-first", 10**12), good_token("the-next"))
     await wecom.access_token()
+    assert await wecom.access_token() == "the-first"
     clock.now += 7200
 
     assert await wecom.access_token() == "the-next"

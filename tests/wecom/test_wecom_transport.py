@@ -198,6 +198,49 @@ async def test_a_code_to_a_slow_wecom_is_sent_once(
     assert pauses.seconds == []
 
 
+async def test_a_code_that_waits_for_a_connection_is_not_sent(
+    script: Script, wecom: WeCom, app: App, cache: SimpleMemoryCache, clock: Clock
+) -> None:
+    """When no connection was to be had in time, nothing was sent, and the exchange is tried again."""
+    script.on("user/get", hangs)
+    script.on("auth/getuserinfo", {"errcode": 0, "userid": "zhangsan"})
+    await wecom.access_token()
+    script.arrived.clear()
+
+    async def hang_up(seconds: float) -> None:
+        hanging.cancel()
+        await asyncio.wait([hanging])
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as narrow:
+        long, short = Endpoints(api=script.url, timeout_s=60), Endpoints(api=script.url, timeout_s=0.2)
+        hanging = asyncio.create_task(WeCom(app, long, narrow, cache, clock).member("zhangsan"))
+        await script.wait()
+        visitor = await WeCom(app, short, narrow, cache, clock, pause=hang_up).exchange(CODE)
+
+    assert visitor.user_id == "zhangsan"
+    assert hanging.cancelled()
+
+
+async def test_a_server_that_speaks_no_http_is_no_wecom(
+    wecom: WeCom, app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses
+) -> None:
+    """An API address that leads to something else ends in "unreachable"."""
+    await wecom.access_token()
+
+    async def greets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await reader.read(1)
+        writer.close()
+
+    async with await asyncio.start_server(greets, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(WeComUnreachable, match="talking to WeCom failed") as unreachable:
+            await WeCom(app, Endpoints(api=url), http, cache, clock, pause=pauses).exchange(CODE)
+
+    assert pauses.seconds == []
+    assert TOKEN not in everything_said(unreachable.value)
+
+
 async def test_a_busy_wecom_gets_the_code_again(script: Script, wecom: WeCom) -> None:
     """-1 is WeCom's own word that nothing was done."""
     script.on("auth/getuserinfo", refusal(-1), {"errcode": 0, "userid": "zhangsan"})
