@@ -1,0 +1,281 @@
+"""The sign-in, the refusal and the pages: what nginx tells them, and that their answers arrive unchanged."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+CONFIG = """
+server {
+    listen LISTEN;
+    server_name site.test;
+    root PREFIX/www;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location /files/ { include wecom/protect.conf; alias PREFIX/www/; }
+    location /refused/ { auth_request /_wecom/auth/user:lisi; include wecom/member.conf; }
+    location /denied/ { include wecom/protect.conf; alias PREFIX/www/; deny all; }
+    location /reading/ { include wecom/protect.conf; alias PREFIX/www/; limit_except GET { deny all; } }
+    location /basic/ {
+        include wecom/protect.conf;
+        alias PREFIX/www/;
+        auth_basic "old password";
+        auth_basic_user_file PREFIX/users;
+    }
+    location /either/ {
+        satisfy any; allow 127.0.0.1; deny all;
+        include wecom/protect.conf; include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
+    location /neither/ {
+        satisfy any; allow 192.0.2.1; deny all;
+        include wecom/protect.conf; include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
+}
+server {
+    listen LISTEN;
+    server_name guarded.test;
+    auth_basic closed; auth_basic_user_file PREFIX/users; deny all; satisfy all;
+    add_header X-Operator yes always; add_header Cache-Control "public, max-age=9999" always; expires 1d;
+    proxy_cookie_path / /moved/; proxy_cookie_domain ~. moved.test; proxy_redirect ~^https?://[^/]+ /lost;
+    proxy_hide_header Set-Cookie; proxy_hide_header X-Page; proxy_hide_header Cache-Control;
+    proxy_set_header X-Operator yes;
+    proxy_method PUT;
+    limit_rate 0;
+    include wecom/gateway.conf;
+    location / { auth_basic off; allow all; include wecom/protect.conf; root PREFIX/www; }
+}
+"""
+
+FILES = {
+    "www/page": "PAGE",
+    "www/empty/x/y": "",
+    "users": "old:{PLAIN}password\n",
+}
+
+GOOD = {"Cookie": "__Host-wecom_session=good"}
+HTML = {"Accept": "text/html"}
+BASIC = {"Authorization": "Basic " + base64.b64encode(b"old:password").decode()}
+
+TRUSTED = [
+    *("X-WeCom-Session", "X-WeCom-Site", "X-WeCom-Navigation", "X-WeCom-Window", "X-WeCom-Preflight", "X-WeCom-Method"),
+    *("X-WeCom-Original-Uri", "X-WeCom-Reason", "X-WeCom-Rule", "X-WeCom-Address", "X-WeCom-Cookie-Name"),
+    *("X-WeCom-UserId", "X-WeCom-Account", "X-Forwarded-For", "X-Forwarded-Host", "X-Original-URI", "X-Anything"),
+]
+
+PAGES = ["/_wecom/me", "/_wecom/login?return_to=/x", "/_wecom/denied", "/_wecom/callback/abc?code=1", "/WW_verify_x.txt"]
+
+
+class TestTrust:
+    """The gateway believes what nginx tells it, so a client cannot tell it anything by such a name."""
+
+    @pytest.mark.parametrize("uri", [*PAGES, "/x", "/refused/x"])
+    @pytest.mark.parametrize("name", TRUSTED)
+    def test_a_forged_header_never_arrives(self, nginx, behind, uri, name) -> None:
+        """In no location of ours does a header that the gateway trusts come from the client."""
+        nginx.get(uri, {name: "forged"} | (GOOD if uri.startswith("/refused") else {}))
+
+        assert "forged" not in [value for _, value in behind.pages[0].headers]
+
+    @pytest.mark.parametrize("uri", PAGES)
+    def test_a_page_is_told_who_asks(self, nginx, behind, uri) -> None:
+        """Pages learn session, address, cookie name and browser, and nothing of a refusal."""
+        browser = {"User-Agent": "wxwork/4", "Accept-Language": "zh", "Referer": "http://site.test/"}
+        nginx.get(uri, {"Cookie": "a=1; __Host-wecom_session=good"} | HTML | browser)
+
+        assert behind.pages[0].headers == [
+            ("Host", "site.test"),
+            ("X-WeCom-Session", "good"),
+            ("X-WeCom-Navigation", "1"),
+            ("X-WeCom-Address", "127.0.0.1"),
+            ("X-WeCom-Cookie-Name", "__Host-wecom_session"),
+            ("Cookie", "a=1; __Host-wecom_session=good"),
+            ("User-Agent", "wxwork/4"),
+            ("Accept", "text/html"),
+            ("Accept-Language", "zh"),
+            ("Referer", "http://site.test/"),
+        ]
+        assert behind.pages[0].uri == uri
+
+    def test_a_page_gets_method_and_body(self, nginx, behind) -> None:
+        """A form of ours is posted as it is, with what protects it from other sites' forms."""
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "http://evil.test", "Sec-Fetch-Site": "cross-site"}
+        nginx.ask("POST", "/_wecom/logout", form, body=b"everywhere=1")
+
+        page = behind.pages[0]
+        assert (page.method, page.length) == ("POST", len(b"everywhere=1"))
+        assert {name: page.header(name) for name in form} == form
+
+    @pytest.mark.parametrize("uri", ["/_wecom/logout", "/_wecom/callback/x", "/WW_verify_x.txt"])
+    def test_a_page_takes_no_upload(self, nginx, behind, uri) -> None:
+        """Bodies beyond any form of ours are refused before they are stored."""
+        assert nginx.ask("POST", uri, body=b"x" * 300_000).status == 413
+
+        assert behind.pages == []
+
+
+class TestSignIn:
+    """@wecom_login: the refused request in headers, whatever it was."""
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            *("/x?a=1&b=2", "/x?a=%26&b=%3D", "/x?return_to=//evil.test&code=1&again=1", "/x?", "/x?%0d%0aSet-Cookie:x"),
+            *("/%E5%BC%A0%E4%B8%89", "/\xe5\xbc\xa0?q=\xe4", "/x;a=1/../y", "/x%2fy", "/a//b", "/_wecomx", "/x?'\"<>\\^`{|}"),
+        ],
+    )
+    def test_the_uri_arrives_as_sent(self, nginx, behind, uri) -> None:
+        """The original URI, query and all, is told in a header; it never becomes the login's own query."""
+        nginx.get(uri)
+
+        assert behind.pages[0].uri == "/_wecom/login"
+        assert behind.pages[0].header("X-WeCom-Original-Uri") == uri
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "FOO"])
+    def test_any_method_becomes_a_get_that_names_it(self, nginx, behind, method) -> None:
+        """The login is asked by GET; the browser's method is in a header."""
+        answer = nginx.ask(method, "/x", body=b"body" if method not in ("GET", "HEAD") else None)
+
+        assert (answer.status, answer.body) == (401, b"" if method == "HEAD" else b"page no-session")
+        assert (behind.pages[0].method, behind.pages[0].header("X-WeCom-Method")) == ("GET", method)
+
+    @pytest.mark.parametrize("host", ["site.test", "guarded.test"])
+    def test_its_answer_passes_unchanged(self, nginx, host) -> None:
+        """Status, Location, Set-Cookie and caching are the gateway's, whatever the server says for its own pages."""
+        answer = nginx.get("/x", HTML, host=host)
+
+        assert answer.status == 302
+        assert answer.all("Location") == ["https://open.weixin.qq.com/?a=1&b=2#wechat_redirect"]
+        assert answer.all("Set-Cookie") == ["wecom_browser=1; Path=/"]
+        assert answer.all("Cache-Control") == ["no-store"]
+        assert (answer.all("X-Page"), answer.all("X-Operator"), answer.all("Expires")) == (["/_wecom/login"], [], [])
+
+    @pytest.mark.parametrize("uri", PAGES)
+    def test_a_guarded_server_does_not_guard_our_pages(self, nginx, behind, uri) -> None:
+        """`auth_basic` and `deny` of the server block neither a sign-in nor WeCom's own calls."""
+        answer = nginx.ask("POST", uri, host="guarded.test")
+
+        assert answer.all("X-Page") == [uri.partition("?")[0]]
+        assert (answer.all("Set-Cookie"), answer.all("X-Operator")) == (["wecom_browser=1; Path=/"], [])
+        assert behind.pages[0].method == ("GET" if uri.startswith("/WW") else "POST")
+        assert "x-operator" not in behind.pages[0].names
+
+    def test_an_ageing_session_is_told_for_renewal(self, nginx, behind) -> None:
+        """A navigation refused with `renew` reaches the login with that word; a script's request goes on."""
+        assert nginx.get("/files/page", {"Cookie": "__Host-wecom_session=renew"}).text == "PAGE"
+
+        assert nginx.get("/files/page", {"Cookie": "__Host-wecom_session=renew"} | HTML).status == 302
+        assert behind.pages[0].header("X-WeCom-Reason") == "renew"
+
+    def test_keepalive_survives_a_refused_body(self, nginx) -> None:
+        """The same connection serves the next request after a refused POST."""
+        request = b"POST /x HTTP/1.1\r\nHost: site.test\r\nContent-Length: 5\r\n\r\nhello"
+        last = b"GET /_wecom/me HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n"
+        with nginx.connect() as connection:
+            connection.sendall(request + request + last)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+        assert received.count(b"HTTP/1.1 401") == 2
+        assert received.count(b"HTTP/1.1 200") == 1
+
+
+class TestNotOurs:
+    """A 401 or 403 that the gateway did not give has no reason, and is never a redirect."""
+
+    @pytest.mark.parametrize(
+        "method, uri",
+        [("GET", "/files/"), ("GET", "/files/empty/"), ("GET", "/denied/page"), ("POST", "/reading/page")],
+        ids=["no index", "a folder", "deny", "limit_except"],
+    )
+    def test_a_refusal_of_nginx_s_is_neutral(self, nginx, behind, method, uri) -> None:
+        """A member that nginx itself refuses gets a page without reason, with status 403."""
+        answer = nginx.ask(method, uri, GOOD | HTML)
+
+        assert (answer.status, answer.text) == (403, "page neutral")
+        assert behind.pages[0].header("X-WeCom-Reason") is None
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 500, 502, 503, 504])
+    def test_the_app_s_own_status_is_shown_as_it_is(self, nginx, behind, status) -> None:
+        """What the app answers, the browser gets, body and headers."""
+        answer = nginx.get(f"/app-{status}", GOOD | HTML)
+
+        assert (answer.status, answer.text) == (status, "the app, 0 bytes")
+        assert answer.all("WWW-Authenticate") == ["Basic"]
+        assert behind.pages == []
+
+    def test_a_password_besides_the_session_is_asked_for(self, nginx, behind) -> None:
+        """With `auth_basic` a member is asked for the password by a neutral 401, never sent to WeCom."""
+        answer = nginx.get("/basic/page", GOOD | HTML)
+
+        assert (answer.status, answer.text) == (401, "page neutral")
+        assert answer.all("WWW-Authenticate") == ['Basic realm="old password"']
+        assert behind.pages[0].header("X-WeCom-Original-Uri") == "/basic/page"
+
+    def test_password_and_session_let_in(self, nginx) -> None:
+        """Both together are enough."""
+        assert nginx.get("/basic/page", GOOD | BASIC).text == "PAGE"
+
+    def test_the_password_alone_does_not(self, nginx, behind) -> None:
+        """The password replaces no session."""
+        assert nginx.get("/basic/page", BASIC).status == 401
+
+        assert behind.pages[0].header("X-WeCom-Reason") == "no-session"
+
+
+class TestSatisfyAny:
+    """`satisfy any`: an address or a session."""
+
+    def test_an_allowed_address_is_nobody(self, nginx, behind) -> None:
+        """Who passes by address has no identity, and brings none of his own, even if signed in."""
+        assert nginx.get("/either/x", GOOD | {"X-WeCom-UserId": "boss"}).status == 200
+
+        assert behind.checks == []
+        assert (behind.app[0].header("X-WeCom-UserId"), behind.app[0].header("Cookie")) == (None, None)
+
+    def test_elsewhere_the_session_counts(self, nginx, behind) -> None:
+        """From another address a member is let in and announced."""
+        assert nginx.get("/neither/x", GOOD).status == 200
+
+        assert behind.app[0].header("X-WeCom-UserId") == "zhangsan"
+
+    def test_elsewhere_without_session_is_refused(self, nginx, behind) -> None:
+        """From another address without a session the sign-in begins."""
+        assert nginx.get("/neither/x").status == 401
+
+        assert (behind.app, behind.pages[0].header("X-WeCom-Reason")) == ([], "no-session")
+
+
+class TestRateLimit:
+    """Only the return from WeCom is limited, and generously."""
+
+    def test_a_morning_s_rush_passes(self, nginx) -> None:
+        """A hundred sign-ins at once from one address are served."""
+        statuses = [nginx.get(f"/_wecom/callback/{number}?code=x").status for number in range(100)]
+
+        assert set(statuses) == {200}
+
+    def test_a_flood_is_429(self, nginx) -> None:
+        """Far more than that is told to slow down, not that the server is broken."""
+        statuses = [nginx.get("/_wecom/callback/x?code=x").status for _ in range(400)]
+
+        assert set(statuses) == {200, 429}
+
+    def test_other_pages_are_not_limited(self, nginx) -> None:
+        """The flood at the callback stops nobody at other pages."""
+        statuses = [nginx.get("/_wecom/me").status for _ in range(300)]
+
+        assert set(statuses) == {200}
+
+
+def test_the_access_log_knows_the_member(nginx) -> None:
+    """log_format wecom writes the member, and for a refusal its reason and rule."""
+    nginx.get("/files/page?by=member", GOOD)
+    nginx.get("/refused/x", GOOD)
+    nginx.get("/x?by=nobody")
+
+    lines = nginx.log("access").splitlines()[-3:]
+    assert '- zhangsan [' in lines[0]
+    assert 'reason="rule" rule="user:lisi"' in lines[1]
+    assert 'reason="no-session" rule=""' in lines[2]
