@@ -35,10 +35,13 @@ class Once(Generic[T]):
 
     def _forget(self, now: float) -> None:
         """Runs are kept in the order they began: the oldest go first."""
-        for key, (until, task) in list(self._runs.items()):
-            if until > now and len(self._runs) < LIMIT:
+        done: list[str] = []
+        for key, (until, task) in self._runs.items():
+            if until > now and len(self._runs) - len(done) < LIMIT:
                 break
             if task.done():
-                if not task.cancelled():
-                    task.exception()
-                del self._runs[key]
+                done.append(key)
+        for key in done:
+            _, task = self._runs.pop(key)
+            if not task.cancelled():
+                task.exception()  # asked for, so that asyncio does not complain that nobody did

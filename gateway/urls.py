@@ -41,6 +41,8 @@ class Origin:
         host = netloc[: netloc.rindex(":")] if re.search(r":\d*$", netloc) else netloc
         if not _HOST.fullmatch(host):
             raise ValueError(f"{host!r} is no host name (an underscore is not allowed by WeCom either)")
+        if port == 0:
+            raise ValueError("port 0 is no port")
         return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
 
     @property
@@ -61,8 +63,8 @@ class Origin:
         return f"{self.scheme}://{self.netloc}"
 
     def url(self, path: str) -> str:
-        """An absolute URL here; *path* begins with ``/`` and cannot change the host, whatever it holds."""
-        return f"{self}{ascii_path(path)}"
+        """An absolute URL here; *path* cannot change the host, whatever it holds."""
+        return f"{self}{ascii_path(path if path.startswith('/') else f'/{path}')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,76 @@
+"""Too many bad codes within a minute stop the exchange, for as long as they are that many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+from gateway.brake import WINDOW_S, Brake
+
+
+class Ticking(Protocol):
+    def __call__(self) -> float: ...
+
+    advance: Callable[[float], None]
+
+
+def test_it_is_off_at_first(clock: Ticking) -> None:
+    """A gateway that has just started exchanges codes."""
+    assert not Brake(3, clock).on
+
+
+@pytest.mark.parametrize("limit", [1, 3, 60])
+def test_it_is_on_from_the_limit(clock: Ticking, limit: int) -> None:
+    """One bad code fewer than the limit does nothing; the limit stops."""
+    brake = Brake(limit, clock)
+    for _ in range(limit - 1):
+        brake.bad_code()
+    assert not brake.on
+
+    brake.bad_code()
+    assert brake.on
+
+
+def test_it_is_off_when_the_minute_is_over(clock: Ticking) -> None:
+    """A minute after the oldest of them codes are exchanged again."""
+    brake = Brake(3, clock)
+    for _ in range(3):
+        brake.bad_code()
+        clock.advance(10)
+    clock.advance(WINDOW_S - 30 - 0.001)
+    assert brake.on
+
+    clock.advance(0.001)
+    assert not brake.on
+
+
+def test_a_steady_trickle_does_not_stop(clock: Ticking) -> None:
+    """Bad codes spread over more than a minute never reach the limit."""
+    brake = Brake(3, clock)
+    for _ in range(20):
+        brake.bad_code()
+        clock.advance(WINDOW_S / 2)
+
+        assert not brake.on
+
+
+def test_a_flood_takes_no_room(clock: Ticking) -> None:
+    """However many bad codes come, no more than the limit is kept, and it ends a minute after the last."""
+    brake = Brake(3, clock)
+    for _ in range(1000):
+        brake.bad_code()
+
+    assert len(brake._bad) == 3
+    clock.advance(WINDOW_S)
+    assert not brake.on
+
+
+def test_a_limit_of_nothing_is_one(clock: Ticking) -> None:
+    """With a limit of 0 the first bad code stops; codes are exchanged before it."""
+    brake = Brake(0, clock)
+    assert not brake.on
+
+    brake.bad_code()
+    assert brake.on
