@@ -341,6 +341,20 @@ def start_nginx(_behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> It
         nginx.process.wait(10)
 
 
+@pytest.fixture
+def try_nginx(_behind: Behind) -> Callable[..., str]:
+    """Give what ``nginx -t`` complains about; the empty string when it accepts without a warning."""
+
+    def run(prefix: Path, config: str, *, without: str = "") -> str:
+        path = lay_out(prefix, config, _behind.ports)
+        text = path.read_text("utf-8").replace("LISTEN", f"unix:{prefix}/listen")
+        path.write_text(text.replace(without, "") if without else text, "utf-8")
+        result = tried(path)
+        return "" if result.returncode == 0 and "[warn]" not in result.stderr else result.stderr
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def _nginx(request: pytest.FixtureRequest, start_nginx: Callable[..., Nginx]) -> Nginx:
     return start_nginx(request.module.CONFIG, files=getattr(request.module, "FILES", None))

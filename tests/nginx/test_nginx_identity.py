@@ -113,7 +113,8 @@ class TestTheRest:
     @pytest.mark.parametrize("uri", ["/x", "/public/x"])
     def test_where_the_request_came_from(self, nginx, behind, uri) -> None:
         """Host with its port, address, forwarded chain and scheme are set."""
-        nginx.get(uri, GOOD | {"X-Forwarded-For": "192.0.2.9", "X-Real-IP": "forged", "X-Forwarded-Proto": "gopher"}, host="site.test:8080")
+        sent = {"X-Forwarded-For": "192.0.2.9", "X-Real-IP": "forged", "X-Forwarded-Proto": "gopher"}
+        nginx.get(uri, GOOD | sent, host="site.test:8080")
 
         app = behind.app[0]
         assert app.header("Host") == "site.test:8080"
@@ -163,7 +164,8 @@ class TestTheRest:
             answer = connection.recv(4096)
 
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-        assert [app.header("X-WeCom-UserId") for app in behind.app] == ([] if status == 401 else ["zhangsan" if session else None])
+        members = [app.header("X-WeCom-UserId") for app in behind.app]
+        assert members == ([] if status == 401 else ["zhangsan" if session else None])
 
 
 class TestNestedLocations:

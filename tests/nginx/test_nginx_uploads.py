@@ -11,7 +11,11 @@ server {
     include wecom/gateway.conf;
     client_max_body_size 1m;
     location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
-    location /large/ { client_max_body_size 500m; include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location /large/ {
+        client_max_body_size 500m;
+        include wecom/protect.conf; include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
     location /streamed/ {
         client_max_body_size 0;
         proxy_request_buffering off;
@@ -56,7 +60,8 @@ def test_a_stranger_s_fifty_megabytes_are_refused_unstored(nginx, behind, where,
     """A refused upload gets its page; nothing of it is written to disk, or anybody could fill it."""
     size = 50 * MEGABYTE
     before = len(nginx.log())
-    answer = nginx.ask("POST", where, {"Cookie": f"__Host-wecom_session={session}"} | coding, body=chunks(size) if coding else b"x" * size)
+    body = chunks(size) if coding else b"x" * size
+    answer = nginx.ask("POST", where, {"Cookie": f"__Host-wecom_session={session}"} | coding, body=body)
 
     assert answer.status == (403 if session else 401)
     assert answer.text == ("page rule" if session else "page no-session")
