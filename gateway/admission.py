@@ -6,7 +6,7 @@ import logging
 import secrets
 from dataclasses import replace
 
-from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, TicketSpent
+from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, WeComError
 from gateway.keys import Parts
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
 from gateway.session import Session
@@ -49,8 +49,11 @@ async def with_ticket(parts: Parts, member: Member, user_ticket: str) -> Member:
         return member
     try:
         details = await parts.wecom.details(user_ticket)
-    except TicketSpent as error:
-        log.info("no details for %s: %s", member.user_id, error)
+    except WeComError as error:
+        log.warning("no details for %s: %s", member.user_id, error)
+        return member
+    if details.user_id.casefold() != member.user_id.casefold():
+        log.warning("no details for %s: WeCom told those of another member", member.user_id)
         return member
     return replace(
         member,

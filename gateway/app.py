@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 from aiocache import SimpleMemoryCache
+from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -71,6 +72,7 @@ class Lasting:
     standing: Standing
     once: Once[Session]
     telemetry: Telemetry
+    cache: BaseCache
     clock: Clock
 
 
@@ -95,7 +97,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             remembered=config.remembered_sessions,
         ),
         standing=lasting.standing,
-        wecom=WeCom(app, endpoints, http, SimpleMemoryCache(), lasting.clock),
+        wecom=WeCom(app, endpoints, http, lasting.cache, lasting.clock),
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,
         brake=Brake(wecom.bad_codes_per_minute, lasting.clock),
@@ -110,7 +112,7 @@ class Gateway:
     def __init__(self, config: Config, *, clock: Clock = time.time) -> None:
         self._config = config
         telemetry = Telemetry(clock)
-        self._lasting = Lasting(Standing(), Once(clock), telemetry, clock)
+        self._lasting = Lasting(Standing(), Once(clock), telemetry, SimpleMemoryCache(), clock)
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
         self.live: Live
@@ -140,7 +142,9 @@ class Gateway:
         for warning in settings.warnings(config):
             log.warning(warning)
         http = await self._stack.enter_async_context(_http_client(config))
-        return build(config, http, self._lasting)
+        parts = build(config, http, self._lasting)
+        self._stack.push_async_callback(parts.wecom.close)  # also that of a reload: requests may still be using the old one
+        return parts
 
     async def _listen(self) -> None:
         limits: dict[str, Any] = {
