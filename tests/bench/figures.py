@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
+
+Key = TypeVar("Key")
 
 MAX_SPREAD = 0.15
 """A ratio that differs by more than this from round to round, (largest - smallest) / median, says nothing."""
+
+MAX_OTHERS = 0.2
+"""With more than this share of the machine's CPU going to others, what is left was shared out by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +60,17 @@ class Figures:
     @property
     def problems(self) -> list[str]:
         """Why the row says nothing, one sentence each."""
-        found = []
-        if not self.runs or not any(run.requests for run in self.runs):
+        if not any(run.requests for run in self.runs):
             return [f"{self.name} had no answers"]
-        for kind in sorted({kind for run in self.runs for kind in run.errors}):
-            if count := sum(run.errors.get(kind, 0) for run in self.runs):
-                found.append(f"{self.name} had {count} {kind} errors")
-        for status in sorted({status for run in self.runs for status in run.statuses} - {self.due}):
-            count = sum(run.statuses.get(status, 0) for run in self.runs)
-            found.append(f"{count} answers of {self.name} were {status} where {self.due} was due")
-        return found
+        errors = _sums(run.errors for run in self.runs)
+        strange = _sums(run.statuses for run in self.runs)
+        strange.pop(self.due, None)
+        others = self.middle(lambda run: run.others)
+        return [
+            *(f"{self.name} had {count} {kind} errors" for kind, count in errors.items() if count),
+            *(f"{count} answers of {self.name} were {status} where {self.due} was due" for status, count in strange.items()),
+            *([f"others took {others:.0%} of the machine's CPU during {self.name}"] if others > MAX_OTHERS else []),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +114,10 @@ def spread(values: Sequence[float]) -> float:
     """(largest - smallest) / median."""
     middle = median(values) if values else 0.0
     return (max(values) - min(values)) / middle if middle else 0.0
+
+
+def _sums(counts: Iterable[Mapping[Key, int]]) -> Counter[Key]:
+    total: Counter[Key] = Counter()
+    for each in counts:
+        total.update(each)
+    return total

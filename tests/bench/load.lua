@@ -1,6 +1,7 @@
 -- wrk's side of one run: a request with a session from a file in it; every answer's status is counted.
---   wrk … -s load.lua URL -- REQUEST_FILE SESSIONS_FILE ORDER
+--   wrk … -s load.lua URL -- REQUEST_FILE SESSIONS_FILE ORDER START
 -- ORDER: none (the request as it is), turn, random, forge (the first session with eight digits of its signature changed).
+-- START: how many of them were sent before; turn and forge go on from there.
 
 local threads = {}
 
@@ -25,7 +26,7 @@ function init(args)
         request = function() return text end
         return
     end
-    local values, count, at = {}, 0, 0
+    local values, count, at = {}, 0, tonumber(args[4])
     for line in io.lines(args[2]) do
         count = count + 1
         values[count] = line
@@ -41,10 +42,9 @@ function init(args)
     else
         local stem = before .. values[1]:sub(1, -10)
         local tail = values[1]:sub(-1) .. after
-        local start = os.time() % 1000 * 100000
         request = function()
             at = at + 1
-            return stem .. string.format("%08d", (start + at) % 100000000) .. tail
+            return stem .. string.format("%08d", at % 100000000) .. tail
         end
     end
 end

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.bench import proc
@@ -30,31 +30,31 @@ class Load:
     sessions: Path
     order: str  #: none, turn, random, forge
     connections: int = 32
-    answerer: int | None = None  #: process ids: whose CPU and memory is watched
+    answerer: int | None = None  #: process ids: whose CPU and memory are told
     nginx: int | None = None
+    ours: Mapping[str, int] = field(default_factory=dict)  #: every process that we started: what is left is others'
     prefix: tuple[str, ...] = ()  #: before the command: pinning
 
-    async def run(self, seconds: int) -> Run:
-        """Send requests for *seconds*; watch the processes meanwhile."""
-        watched = [pid for pid in (self.answerer, self.nginx) if pid is not None]
-        before, own, machine = [proc.cpu_s([pid]) for pid in watched], _own_s(), proc.machine_s()
-        counted = await self._wrk(seconds)
-        used = [proc.cpu_s([pid]) - start for pid, start in zip(watched, before, strict=True)]
+    async def run(self, seconds: int, start: int = 0) -> Run:
+        """Send requests for *seconds*, the sessions from number *start* on; watch the processes meanwhile."""
+        ours = sorted({*self.ours.values(), *(pid for pid in (self.answerer, self.nginx) if pid is not None)})
+        before, own, machine = [proc.cpu_s([pid]) for pid in ours], _own_s(), proc.machine_s()
+        counted = await self._wrk(seconds, start)
+        used = [proc.cpu_s([pid]) - start for pid, start in zip(ours, before, strict=True)]
         busy, there_was = (now - then for now, then in zip(proc.machine_s(), machine, strict=True))
-        ours = sum(used) + _own_s() - own
-        spent = dict(zip(watched, used, strict=True))
+        spent = dict(zip(ours, used, strict=True))
         return replace(
             counted,
-            cpu_us=_per_request(spent.get(self.answerer, 0.0), counted),
-            nginx_us=_per_request(spent.get(self.nginx, 0.0), counted),
+            cpu_us=_per_request(spent.get(self.answerer or 0, 0.0), counted),
+            nginx_us=_per_request(spent.get(self.nginx or 0, 0.0), counted),
             rss_mb=proc.rss_mb(self.answerer) if self.answerer is not None else 0.0,
-            others=max(0.0, (busy - ours) / there_was) if there_was else 0.0,
+            others=max(0.0, (busy - sum(used) - _own_s() + own) / there_was) if there_was else 0.0,
         )
 
-    async def _wrk(self, seconds: int) -> Run:
+    async def _wrk(self, seconds: int, start: int) -> Run:
         command = [
             *(*self.prefix, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "5s"),
-            *("-s", str(SCRIPT), self.url, "--", str(self.request), str(self.sessions), self.order),
+            *("-s", str(SCRIPT), self.url, "--", str(self.request), str(self.sessions), self.order, str(start)),
         ]
         return counted_by(await _output(command, seconds + _PATIENCE_S))
 

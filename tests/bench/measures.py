@@ -63,16 +63,21 @@ async def _first(stage: Stage, name: str, asked: str) -> int:
                 await asyncio.sleep(0.003)
 
 
-async def seen(stage: Stage, sessions: int, say: Say) -> Measure:
-    """Show all sessions to the gateway ``distinct``, whatever it has seen before; give its memory then."""
-    row = Row("seen-all", "", "distinct", path="/_wecom/auth", request="check", sessions="all", due=204)
-    load, total = stage.load(row), 0
+async def show(stage: Stage, answerer: str, kind: str, sessions: int, say: Say) -> None:
+    """Show every session of *kind* to a gateway once at least."""
+    row = Row(f"show-{kind}", "", answerer, path="/_wecom/auth", request="check", sessions=kind, due=204)
+    load, total = stage.load(row, order="turn"), 0
     while total < sessions:
-        run = await load.run(2)
+        run = await load.run(1, start=total)
         if not run.requests or set(run.statuses) != {204}:
-            raise Broken(f"showing {sessions} sessions to the gateway: it answered {dict(run.statuses)}")
+            raise Broken(f"showing {sessions:,} sessions to the gateway: it answered {dict(run.statuses)}")
         total += run.requests
-        say(f"{total:,} of {sessions:,} sessions seen")
+        say(f"{answerer}: {min(total, sessions):,} of {sessions:,} sessions seen")
+
+
+async def seen(stage: Stage, sessions: int, say: Say) -> Measure:
+    """Give the memory of the gateway ``distinct`` once it has seen all sessions."""
+    await show(stage, "distinct", "all", sessions, say)
     return Measure(f"memory, {sessions:,} sessions seen", proc.rss_mb(stage.pids["distinct"]), "MB", 200, 120)
 
 
@@ -95,7 +100,7 @@ async def growth(stage: Stage, row: Row, seconds: int, say: Say) -> list[Measure
 
 
 async def flood(stage: Stage, valid: Row, forged: Row, say: Say) -> list[Measure]:
-    """Send a million forged cookies beside valid checks: memory must not grow, valid checks only lose the CPU that the flood takes."""
+    """Send a million forged cookies beside valid checks: memory must not grow, valid checks lose only the CPU that it takes."""
     half = max(1, stage.connections // 2)
     good = replace(stage.load(valid), connections=half)
     bad = replace(stage.load(forged), connections=half)
@@ -104,7 +109,7 @@ async def flood(stage: Stage, valid: Row, forged: Row, say: Say) -> list[Measure
     before, sent, served, shares = proc.rss_mb(pid), 0, [], []
     while sent < FLOOD:
         cpu = _cpu(good)
-        both = await asyncio.gather(good.run(10), bad.run(10))
+        both = await asyncio.gather(good.run(10), bad.run(10, start=sent))
         cost = (alone.cpu_us + alone.nginx_us) * both[0].requests / 1e6
         used = _cpu(good) - cpu
         shares.append(max(0.0, 1 - cost / used) if used else 0.0)

@@ -85,19 +85,19 @@ async def _stage(
 
 async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> dict[str, Figures]:
     loads = {row.name: stage.load(row) for row in rows}
+    sent = dict.fromkeys(loads, 0)
     for row in rows:
         if row.sessions == "many":
-            say(f"{row.name}: every session once")
-            remember = Row("remember", "", row.answerer, path="/_wecom/auth", request="check", sessions="many", due=204)
-            await stage.load(remember, order="turn").run(3)
+            await measures.show(stage, row.answerer, "many", min(MANY, options.sessions), say)
         elif options.warm_s:
             say(f"{row.name}: warming up")
-            await loads[row.name].run(options.warm_s)
+            sent[row.name] += (await loads[row.name].run(options.warm_s)).requests
     runs: dict[str, list[Run]] = {row.name: [] for row in rows}
     for number in range(1, options.rounds + 1):
         for row in rows:
             stage.alive()
-            run = await loads[row.name].run(options.seconds)
+            run = await loads[row.name].run(options.seconds, start=sent[row.name])
+            sent[row.name] += run.requests
             runs[row.name].append(run)
             say(f"round {number} of {options.rounds}  {row.name:<14}{run.rate:>10,.0f}/s  p99 {run.p99_ms:.2f} ms")
     return {row.name: Figures(row.name, row.due, tuple(runs[row.name])) for row in rows}
@@ -136,10 +136,8 @@ def _notes(options: Options, rows: Sequence[Row], folder: Path) -> list[str]:
         notes.append(f"distinct: {options.sessions:,} sessions in turn, {options.sessions:,} remembered at most")
     if any(row.name == "ledger" for row in rows):
         notes.append("ledger: gateway.standing filled in memory; there is no stored ledger in this measurement")
-    for log in sorted((folder / "logs").glob("nginx-*.log")):
-        if lines := log.read_text("utf-8", "replace").splitlines():
-            notes.append(f"{log.stem} logged {len(lines)} errors, the first: {lines[0][:200]}")
-    return notes
+    logs = {log.stem: log.read_text("utf-8", "replace").splitlines() for log in sorted((folder / "logs").glob("nginx-*.log"))}
+    return notes + [f"{name} logged {len(lines)} errors, the first: {lines[0][:200]}" for name, lines in logs.items() if lines]
 
 
 def _how(options: Options) -> dict[str, Any]:

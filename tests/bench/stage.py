@@ -45,7 +45,7 @@ class Stage:
         """Start what *rows* need."""
         rows = list(rows)
         base = settings.load(self.site.settings("gateway"), {})
-        needs = {(row.answerer, row.cached) for row in rows}
+        needs = {(row.answerer, row.cached) for row in rows} | ({("gateway", False)} if self.peers else set())
         through_app = any(row.extra for row in rows)
         for name in sorted({name for name, _ in needs} | ({"limit"} if through_app else set())):
             await self._answerer(name)
@@ -140,6 +140,7 @@ class Stage:
             connections=self.connections,
             answerer=None if row.name in ("unprotected", "proxied-open") else self.pids.get(row.answerer),
             nginx=None if row.alone else self.pids[f"nginx-{front}"],
+            ours=self.pids,
             prefix=self.pinned("wrk"),
         )
 
