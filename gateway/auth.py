@@ -36,13 +36,16 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             return refusal(401, needed.reason)
         except Denied as denied:
             if denied.reason != "rule":
-                now.telemetry.warn_once(f"{denied.reason} {denied}", f"{denied.reason}: {denied}")
+                now.telemetry.warn_once(f"{denied.reason} {denied.rule}", f"{denied.reason}: {denied}")
             return refusal(403, denied.reason, denied.rule)
         except Exception:
             log.exception("internal: the check failed")
             return refusal(403, "internal")
         now.telemetry.checked(204)
-        return web.Response(status=204, headers=opened.identity.copy())
+        headers = opened.identity.copy()
+        if now.config.cache:
+            headers["X-Accel-Expires"] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
+        return web.Response(status=204, headers=headers)
 
     def refusal(status: int, reason: str, rule: str = "") -> web.Response:
         live.now.telemetry.checked(status, reason)

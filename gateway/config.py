@@ -108,6 +108,7 @@ class Config:
     contact: str = ""  #: whom to ask, shown on refusal pages
     templates: str = ""  #: a folder whose templates replace the built-in pages
     language: str = ""  #: ``zh`` or ``en`` for everybody; empty: by the browser
+    cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
     remembered_sessions: int = 100_000
     log_level: str = "INFO"
     session: SessionSettings = field(default_factory=SessionSettings)
@@ -258,9 +259,7 @@ def _contradictions(config: Config) -> list[str]:
             if other != site.name:
                 found.append(f"site {site.name}: host {host} with the same port belongs to site {other} already")
         if site.cookie_domain and not all(f".{host}".endswith(f".{site.cookie_domain}") for host in site.hosts):
-            found.append(
-                f"site {site.name}: cookie_domain {site.cookie_domain!r} is no parent of every host of the site"
-            )
+            found.append(f"site {site.name}: cookie_domain {site.cookie_domain!r} is no parent of every host of the site")
     if config.callback_site and config.callback_site not in names:
         found.append(f"callback_site: no site is named {config.callback_site!r}; there are: {', '.join(names)}")
     session = config.session
@@ -271,9 +270,7 @@ def _contradictions(config: Config) -> list[str]:
     if session.renew_after >= session.lifetime:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
-        found.append(
-            "session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)"
-        )
+        found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
     if config.language not in ("", "zh", "en"):
         found.append(f"language: {config.language!r}; allowed: zh, en or empty")
     if config.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
@@ -313,9 +310,7 @@ def _address(value: Any, _: Any = None) -> Address:
         return Address(text)
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(
-            f"an address like 127.0.0.1:9180 or unix:/run/wecom-gateway/check.sock is needed, not {text!r}"
-        )
+        raise ValueError(f"an address like 127.0.0.1:9180 or unix:/run/wecom-gateway/check.sock is needed, not {text!r}")
     try:
         ip_address(host.strip("[]"))
     except ValueError:
