@@ -61,16 +61,13 @@ class SignIn:
     def open(cls, sealer: Sealer, value: str, *, state: str, browser: str, now: float) -> SignIn:
         """Read the cookie of sign-in *state*; LoginFailed ``other-browser`` or ``sign-in-expired`` says why it does not hold."""
         try:
-            own, site, host, return_to, bound_to, started, again, onward = sealer.verify(SIGN_IN, value)
-            sign_in = cls(
-                own, site, host, return_to, bound_to, started, bool(again), Begin.of(onward) if onward else None
-            )
-        except (Forged, ValueError, TypeError) as error:
+            *texts, started, again, onward = sealer.verify(SIGN_IN, value)
+            own, site, host, return_to, bound_to = map(str, texts)
+            sign_in = cls(own, site, host, return_to, bound_to, int(started), bool(again), Begin.of(onward) if onward else None)
+        except (Forged, ValueError, TypeError, OverflowError) as error:
             raise LoginFailed("other-browser", message="no sign-in cookie of ours") from error
         if sign_in.state != state or sign_in.browser != browser:
-            raise LoginFailed(
-                "other-browser", message="the sign-in was started by another browser", return_to=return_to
-            )
+            raise LoginFailed("other-browser", message="the sign-in was started by another browser", return_to=return_to)
         if now >= sign_in.started + LIFETIME_S:
             raise LoginFailed("sign-in-expired", return_to=return_to)
         return sign_in
@@ -93,7 +90,7 @@ class Begin:
     @classmethod
     def of(cls, claims: Any) -> Begin:
         site, host, state, again, until, return_to = claims
-        return cls(site, host, state, bool(again), int(until), return_to)
+        return cls(str(site), str(host), str(state), bool(again), int(until), str(return_to))
 
     def seal(self, sealer: Sealer) -> str:
         return sealer.sign(BEGIN, self.claims())
@@ -102,7 +99,7 @@ class Begin:
     def open(cls, sealer: Sealer, text: str, *, now: float) -> Begin:
         try:
             begin = cls.of(sealer.verify(BEGIN, text))
-        except (Forged, ValueError, TypeError) as error:
+        except (Forged, ValueError, TypeError, OverflowError) as error:
             raise LoginFailed("bad-request", message="no hand-over request of ours") from error
         if now >= begin.until:
             raise LoginFailed("sign-in-expired", return_to=begin.return_to)
@@ -125,8 +122,9 @@ class HandOver:
     @classmethod
     def open(cls, sealer: Sealer, text: str, *, host: str, state: str, now: float) -> HandOver:
         try:
-            hand_over = cls(*sealer.decrypt(HAND_OVER, text))
-        except (Forged, ValueError, TypeError) as error:
+            own, until, for_host, for_state, session = sealer.decrypt(HAND_OVER, text)
+            hand_over = cls(str(own), int(until), str(for_host), str(for_state), session)
+        except (Forged, ValueError, TypeError, OverflowError) as error:
             raise LoginFailed("hand-over", message="no hand-over of ours") from error
         if (hand_over.host, hand_over.state) != (host, state):
             raise LoginFailed("hand-over", message="the hand-over is for another host or sign-in")
