@@ -21,11 +21,13 @@ TIMEOUT_S = 2.0
 async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str) -> web.StreamResponse | None:
     """Answer the navigation that the check refused as ``renew`` or ``stale``: back to the same page with a fresh cookie.
 
-    None where the session no longer opens: then a sign-in is due. Raises LoginFailed for a member who is gone.
+    None where the session no longer opens or is over: then a sign-in is due. Raises LoginFailed for a member who is gone.
     """
     try:
         session = parts.sessions.open(asked.session, site=asked.site.name).session
     except SignInNeeded:
+        return None
+    if parts.standing.ended(session):
         return None
     if cookies.rounds(request, asked.site, parts.sealer, parts.clock()) >= cookies.MAX_ROUNDS:
         return None
@@ -36,7 +38,7 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
         parts.standing.check(session)  # again: WeCom took its time
     except SignInNeeded as error:
         if error.reason != "stale":
-            return response  # the next check says why
+            return response  # the next request finds it over
         raise LoginFailed(
             "wecom-unreachable", message="departments or tags changed and cannot be read", return_to=return_to
         ) from error
