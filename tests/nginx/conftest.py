@@ -254,22 +254,23 @@ def chunked(body: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
-COOKIE_NAMES = "plain wecom_session; ported wecom_session_8080; default __Host-wecom_session;"
-
-
-def lay_out(prefix: Path, config: str, ports: Mapping[str, int], *, main: str = "") -> Path:
-    """Write an ``nginx.conf`` around *config*, the snippets beside it, and give its path."""
-    shutil.copytree(SNIPPETS, prefix / "wecom")
-    upstream = prefix / "wecom" / "upstream.conf"
-    text = upstream.read_text("utf-8")
+def edited_upstream(ports: Mapping[str, int], cookie_name: str) -> str:
+    """``upstream.conf`` as an operator would edit it: other ports and cookie name, two more sites."""
+    text = (SNIPPETS / "upstream.conf").read_text("utf-8")
     for old, new in (
         ("127.0.0.1:9180", f"127.0.0.1:{ports['check']}"),
         ("127.0.0.1:9181", f"127.0.0.1:{ports['pages']}"),
-        ("default __Host-wecom_session;", COOKIE_NAMES),
+        ("default __Host-wecom_session;", f"default {cookie_name}; plain wecom_session; ported wecom_session_8080;"),
     ):
         assert old in text
         text = text.replace(old, new)
-    upstream.write_text(text, "utf-8")
+    return text
+
+
+def lay_out(prefix: Path, config: str, ports: Mapping[str, int], cookie_name: str = SESSION) -> Path:
+    """Write an ``nginx.conf`` around *config*, the snippets beside it, and give its path."""
+    shutil.copytree(SNIPPETS, prefix / "wecom")
+    (prefix / "wecom" / "upstream.conf").write_text(edited_upstream(ports, cookie_name), "utf-8")
     temporary = "\n".join(
         f"{name}_temp_path {prefix}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -281,7 +282,6 @@ daemon off;
 pid {prefix}/nginx.pid;
 error_log {prefix}/error.log info;
 worker_processes 1;
-{main}
 events {{ worker_connections 512; }}
 http {{
     {temporary}
@@ -305,19 +305,18 @@ def tried(path: Path) -> subprocess.CompletedProcess[str]:
 
 def start(path: Path) -> Nginx:
     """Start nginx on a socket that already listens, so that neither port nor readiness can be missed."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    port = listener.getsockname()[1]
-    path.write_text(path.read_text("utf-8").replace("LISTEN", f"127.0.0.1:{port}"), "utf-8")
-    result = tried(path)
-    assert result.returncode == 0, result.stderr
-    assert "[warn]" not in result.stderr, result.stderr
-    process = subprocess.Popen(
-        ["nginx", "-p", f"{path.parent}/", "-c", str(path), "-e", str(path.parent / "error.log")],
-        env=os.environ | {"NGINX": f"{listener.fileno()};"},
-        pass_fds=[listener.fileno()],
-        stderr=subprocess.DEVNULL,
-    )
-    listener.close()
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        port = listener.getsockname()[1]
+        path.write_text(path.read_text("utf-8").replace("LISTEN", f"127.0.0.1:{port}"), "utf-8")
+        result = tried(path)
+        assert result.returncode == 0, result.stderr
+        assert "[warn]" not in result.stderr, result.stderr
+        process = subprocess.Popen(
+            ["nginx", "-p", f"{path.parent}/", "-c", str(path), "-e", str(path.parent / "error.log")],
+            env=os.environ | {"NGINX": f"{listener.fileno()};"},
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.DEVNULL,
+        )
     return Nginx(path.parent, port, process)
 
 
@@ -326,12 +325,12 @@ def start_nginx(_behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> It
     """Start an nginx with a configuration and, where stated, other ports; all end with the module."""
     running: list[Nginx] = []
 
-    def make(config: str, *, files: Mapping[str, str] | None = None, **ports: int) -> Nginx:
+    def make(config: str, *, files: Mapping[str, str] | None = None, cookie_name: str = SESSION, **ports: int) -> Nginx:
         prefix = tmp_path_factory.mktemp("nginx")
         for name, text in (files or {}).items():
             (prefix / name).parent.mkdir(parents=True, exist_ok=True)
             (prefix / name).write_text(text, "utf-8")
-        running.append(start(lay_out(prefix, config, _behind.ports | ports)))
+        running.append(start(lay_out(prefix, config, _behind.ports | ports, cookie_name)))
         return running[-1]
 
     yield make
