@@ -16,8 +16,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.demo import child
 from gateway.demo.invitation import invitation, tunnel
 from gateway.demo.plan import CannotRun, Plan, Ports, option_of
+from gateway.demo.walk import walk
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60
@@ -168,7 +170,15 @@ def test_the_text_names_what_to_open(shared: Running, state: Path) -> None:
         assert f"http://localhost:{ports.site}{path}" in text
     assert f"http://127.0.0.1:{ports.site}/app/" in text
     assert f"http://127.0.0.1:{ports.control}/_sandbox/" in text
-    assert f"--config {state / 'gateway.toml'}" in text
+    assert f"check --config {state / 'gateway.toml'}" in text
+
+
+def test_the_printed_command_works_on_the_running_demo(shared: Running) -> None:
+    """The printed ``check`` line, pasted as it is, reads the demo's settings."""
+    line = next(each for each in shared[2].splitlines() if " check --config " in each)
+
+    found = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"callback host: localhost:{shared[1].site}" in found.stdout
 
 
 def test_the_curl_line_signs_in(shared: Running, tmp_path: Path) -> None:
@@ -289,6 +299,51 @@ def test_a_dead_child_ends_the_demo(running: Running, tmp_path: Path) -> None:
     assert "gateway ended by itself (exit status -9)" in err
     assert str(tmp_path / "state" / "logs" / "gateway.log") in err
     assert "listening" in err
+
+
+async def test_the_walk_says_what_broke(running: Running, tmp_path: Path) -> None:
+    """When WeCom refuses the app's secret, ``--check`` names the step that did not hold and what came instead."""
+    ports, said = running[1], list[str]()
+    plan = Plan(tmp_path / "state", ports)
+    async with aiohttp.ClientSession() as http:
+        fault = {"path": "gettoken", "errcode": 40001, "times": 99}
+        async with http.post(f"{plan.control_url}faults", json=fault) as response:
+            assert response.status in (200, 201)
+
+    with pytest.raises(CannotRun, match="broken: following it signs in silently") as caught:
+        await walk(plan, said.append)
+    assert "expected" in str(caught.value) or "not as the app does" in str(caught.value)
+    assert len(said) == 2
+
+
+async def test_the_walk_of_a_dead_demo_breaks_at_once() -> None:
+    """With nothing listening the first step is broken, and no step is said to hold."""
+    said: list[str] = []
+    with pytest.raises(CannotRun, match="broken: a script without a session"):
+        await walk(Plan(Path("/nowhere"), free_ports()), said.append)
+
+    assert said == []
+
+
+async def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+    """A child that ignores SIGTERM is killed after a while."""
+    program = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+    log = tmp_path / "log"
+    async with child.running(
+        "stubborn", [sys.executable, "-c", program], log=log, cwd=tmp_path, environment={}, patience_s=0.1
+    ) as started:
+        while not log.read_text():
+            await asyncio.sleep(0)
+
+    assert started.process.returncode == -signal.SIGKILL
+    assert alive([started.process.pid]) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """A state folder below a file is refused by name."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotRun, match=f"--state {tmp_path}/file/state: not a directory"):
+        Plan(tmp_path / "file" / "state").claim()
 
 
 def test_through_ssh_the_whole_tunnel_line_is_printed() -> None:

@@ -35,9 +35,15 @@ class Child:
 
 @contextlib.asynccontextmanager
 async def running(
-    name: str, command: Sequence[str], *, log: Path, cwd: Path, environment: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    *,
+    log: Path,
+    cwd: Path,
+    environment: Mapping[str, str],
+    patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Child]:
-    """Start a program in a session of its own, so that Ctrl-C reaches it through us only."""
+    """Start a program in a session of its own, so that Ctrl-C reaches it through us only; end it in the end."""
     with _emptied(log) as output:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -52,7 +58,7 @@ async def running(
     try:
         yield Child(name, log, process)
     finally:
-        await _end(process)
+        await _end(process, patience_s)
 
 
 def _emptied(log: Path) -> BinaryIO:
@@ -67,11 +73,11 @@ def _ending_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, patience_s: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), PATIENCE_S)
+        await asyncio.wait_for(process.wait(), patience_s)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

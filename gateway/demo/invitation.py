@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import getpass
+import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from gateway.demo.plan import Plan
 from gateway.demo.templates import render
 
-WECOM_AGENT = (
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 "
-    "wxwork/4.1.30 MicroMessenger/7.0.1 Language/zh"
-)
-"""Says what the WeCom client says."""
+WECOM_AGENT = "wxwork/4.1.30 MicroMessenger/7.0.1 Language/zh"
+"""What makes a User-Agent the WeCom client's."""
 
 
 def invitation(plan: Plan, environment: Mapping[str, str]) -> str:
     """The text, for a person at this machine or at the other end of ssh."""
-    return render("invitation.txt", plan=plan, agent=WECOM_AGENT, tunnel=tunnel(plan, environment))
+    values = {"plan": plan, "agent": WECOM_AGENT, "tunnel": tunnel(plan, environment), "command": _command()}
+    return render("invitation.txt", **values)
 
 
 def tunnel(plan: Plan, environment: Mapping[str, str]) -> str:
@@ -32,3 +33,11 @@ def tunnel(plan: Plan, environment: Mapping[str, str]) -> str:
 
 def _user(environment: Mapping[str, str]) -> str:
     return environment.get("USER") or getpass.getuser()
+
+
+def _command() -> str:
+    """Our command as it can be typed here: a virtual environment need not be active."""
+    beside = Path(sys.executable).with_name("wecom-gateway")
+    if shutil.which("wecom-gateway"):
+        return "wecom-gateway"
+    return str(beside) if beside.exists() else f"{sys.executable} -m gateway"

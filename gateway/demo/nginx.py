@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from gateway import config, snippets
+from gateway.demo.invitation import WECOM_AGENT
 from gateway.demo.plan import MARK, CannotRun, Plan, loopback
 from gateway.demo.templates import render
 
@@ -31,7 +32,8 @@ def command(program: str, plan: Plan) -> list[str]:
 def write(plan: Plan) -> None:
     """Write ``nginx.conf``, ``wecom/`` for the settings that are there already, and the pages under ``www/``."""
     snippets.install(plan.folder / "wecom", config.load(plan.config, {}))
-    values = {"plan": plan, "loopback": loopback(), "mark": MARK, "root": os.geteuid() == 0}
+    root = os.geteuid() == 0
+    values = {"plan": plan, "loopback": loopback(), "mark": MARK, "root": root, "agent": WECOM_AGENT}
     _write(plan.nginx_conf, render("nginx.conf", **values))
     _write(plan.folder / "www" / "index.html", render("index.html", **values))
     _write(plan.folder / "www" / "site" / "index.html", render("site.html", **values))
