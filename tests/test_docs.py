@@ -1,0 +1,229 @@
+"""The README and the snippets name everything there is, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import click
+import pytest
+
+from gateway import config
+from gateway.cli import cli
+from gateway.member import NOT_ACTIVE, Member, identity_headers
+from gateway.secret import Secret
+from gateway.session import Session
+from gateway.urls import Origin
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+NGINX = ROOT / "nginx"
+TEXTS = tomllib.loads((ROOT / "gateway" / "pages" / "zh.toml").read_text("utf-8"))
+REQUIRED = {
+    "corp_id": "ww0123456789abcdef",
+    "agent_id": 1000002,
+    "app_secret": "s" * 43,
+    "signing_keys": ["k" * 43],
+    "public_url": "https://oa.example.com",
+}
+ERRORS = ("LoginFailed", "Denied", "SignInNeeded")
+
+
+def section(anchor: str) -> str:
+    """What stands between the heading with *anchor* and the next heading of its level."""
+    _, _, rest = README.partition(f'<a id="{anchor}"></a>\n')
+    return rest.partition("\n## ")[0]
+
+
+def rows(anchor: str) -> dict[str, list[str]]:
+    """The table rows of a section: the word in the first cell -> the further cells."""
+    found = re.findall(r"^\| `([^`]+)` \|(.*)\|$", section(anchor), re.MULTILINE)
+    return {name: [cell.strip() for cell in cells.split(" |")] for name, cells in found}
+
+
+def settings(kind: Any = config.Config, prefix: str = "") -> set[str]:
+    """The dotted name of every setting."""
+    names: set[str] = set()
+    for item in fields(kind):
+        hint = get_type_hints(kind)[item.name]
+        inner = next((each for each in (*get_args(hint), hint) if is_dataclass(each) and each not in (Secret, Origin)), None)
+        names |= settings(inner, f"{item.name}.") if inner else {prefix + item.name}
+    return names
+
+
+def reasons_in_code() -> set[str]:
+    """Every slug that the code gives to an error people see."""
+    found = set(NOT_ACTIVE.values())
+    for path in (ROOT / "gateway").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
+                values = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+                found |= {str(value) for value in values}
+    return found
+
+
+def commands(group: click.Group = cli, prefix: str = "wecom-gateway") -> set[str]:
+    """The full name of every command."""
+    found: set[str] = set()
+    for name, command in group.commands.items():
+        full = f"{prefix} {name}"
+        found |= commands(command, full) if isinstance(command, click.Group) else {full}
+    return found
+
+
+def headers_sent(snippet: str) -> dict[str, str]:
+    """The identity headers that a snippet sends to the app, and the value of each."""
+    lines = re.findall(r"^proxy_set_header (X-WeCom-[A-Za-z]+) (\S+);", (NGINX / snippet).read_text("utf-8"), re.MULTILINE)
+    return dict(lines)
+
+
+def full_session() -> Session:
+    """A session in which no detail is empty."""
+    member = Member("zhangsan", "张三", 1, (6,), (), "工程师", "Sam", "a@example.com", "13800000000", "https://example.com/a")
+    return Session("id", member, "ww0123456789abcdef", 1000002, "site", 0, 0, 0, 0, "zhangsan", (6,))
+
+
+def test_every_setting_has_a_row() -> None:
+    """The README's table has every setting and no other."""
+    assert set(rows("settings")) - {"public_url"} == settings()
+
+
+def test_defaults_are_those_of_the_code() -> None:
+    """Settings written out with the README's defaults are the settings without them."""
+    table: dict[str, Any] = {name: value for name, value in REQUIRED.items() if name != "public_url"}
+    table["site"] = [{"name": "default", "public_url": REQUIRED["public_url"]}]
+    for name, (default, *_) in rows("settings").items():
+        if default in ("–", "", "the first site"):
+            continue
+        group, _, key = name.rpartition(".")
+        target = table["site"][0] if group == "site" else table.setdefault(group, {}) if group else table
+        target[key] = {"[]": [], "true": True, "false": False}.get(default.strip("`"), default.strip("`"))
+
+    assert config.from_mapping(table, {}) == config.from_mapping(REQUIRED, {})
+
+
+@pytest.mark.parametrize("name", sorted(settings()))
+def test_a_setting_without_default_says_so(name: str) -> None:
+    """A dash in the table means that there is no default, and a default that there is one."""
+    group, _, key = name.rpartition(".")
+    kinds = {"": config.Config, "site": config.SiteSettings, "session": config.SessionSettings}
+    kinds |= {"wecom": config.WeComSettings, "listen": config.Listen}
+    item = next(each for each in fields(kinds[group]) if each.name == key)
+    required = item.default is item.default_factory
+
+    assert (rows("settings")[name][0] == "–") is required
+
+
+def test_the_environment_is_named() -> None:
+    """The README names the prefix, and its example is a setting."""
+    example = re.search(rf"`({config.ENVIRONMENT}[A-Z_]+)=8h`", README)
+
+    assert example is not None
+    assert config.from_mapping(REQUIRED, {example[1]: "8h"}).session.lifetime == 8 * 3600
+    assert f"{config.ENVIRONMENT}CONFIG" in README
+
+
+def test_every_reason_has_a_row() -> None:
+    """The README's table has every reason that a page or the code knows, and no other."""
+    causes = set(TEXTS["loop"]) & set(rows("reasons"))
+    listed = set(rows("reasons")) - causes
+
+    assert listed == set(TEXTS["reason"])
+    assert reasons_in_code() <= listed
+    assert causes == {name for name, text in TEXTS["loop"].items() if isinstance(text, dict)}
+
+
+def test_every_command_has_a_row() -> None:
+    """The README's table has every command and no other."""
+    listed = {name.removesuffix(" DIR") for name in rows("commands")}
+
+    assert listed == commands()
+
+
+def test_every_snippet_has_a_row() -> None:
+    """The README's table has every snippet, and every file it names is there."""
+    listed = {
+        name for row in re.findall(r"^\| (`[^|]+\.conf`) \|", README, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)
+    }
+
+    assert listed == {str(path.relative_to(NGINX)) for path in NGINX.rglob("*.conf")}
+
+
+def test_every_identity_header_is_documented() -> None:
+    """What the gateway announces is what nginx passes on, and the README lists it with its variable."""
+    sent = headers_sent("identity.conf")
+
+    assert {str(name) for name, _ in identity_headers(full_session())} <= set(sent)
+    assert {name: cells[0].strip("`") for name, cells in rows("headers").items()} == sent
+
+
+def test_public_pages_carry_no_identity() -> None:
+    """Every identity header is emptied in public.conf."""
+    assert headers_sent("public.conf") == dict.fromkeys(headers_sent("identity.conf"), '""')
+
+
+def test_every_identity_header_is_captured() -> None:
+    """member.conf fills the variable of every identity header, and http.conf gives each a default."""
+    captures = dict(
+        re.findall(r"^auth_request_set (\$\w+) \$upstream_http_(\w+);", (NGINX / "member.conf").read_text("utf-8"), re.MULTILINE)
+    )
+    defaults = re.findall(r'^map "" (\$\w+) \{ default ""; \}', (NGINX / "http.conf").read_text("utf-8"), re.MULTILINE)
+    wanted = {variable: name.lower().replace("-", "_") for name, variable in headers_sent("identity.conf").items()}
+
+    assert captures == wanted | {"$wecom_reason": "x_wecom_reason", "$wecom_rule": "x_wecom_rule"}
+    assert set(captures) <= set(defaults)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+def test_toml_blocks_can_be_used(block: str, tmp_path: Path) -> None:
+    """Every TOML block of the README is a complete file of settings."""
+    for name in ("app_secret", "signing_key"):
+        (tmp_path / name).write_text("k" * 43, "utf-8")
+    file = tmp_path / "gateway.toml"
+    file.write_text(block.replace("/etc/wecom-gateway", str(tmp_path)), "utf-8")
+
+    assert config.load(file, {}).corp_id == "ww0123456789abcdef"
+
+
+def test_nginx_blocks_can_be_used(tmp_path: Path) -> None:
+    """The README's nginx blocks pass `nginx -t`, pasted where it says."""
+    blocks = "\n".join(re.findall(r"```nginx\n(.*?)```", README, re.DOTALL)).replace("/var/log/nginx", str(tmp_path))
+    shutil.copytree(NGINX, tmp_path / "wecom")
+    file = tmp_path / "nginx.conf"
+    temporary = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    file.write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\n{temporary}{blocks}\n}}\n", "utf-8")
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    assert nginx is not None
+
+    told = subprocess.run(
+        [nginx, "-t", "-e", str(tmp_path / "error.log"), "-c", str(file)], capture_output=True, text=True, check=False
+    )
+
+    assert "server {" in blocks
+    assert told.returncode == 0, told.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    """Every anchor and every file that the README links to is there."""
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    anchors = set(re.findall(r'<a id="([^"]+)">', README))
+
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        elif not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_scripts_are_named() -> None:
+    """The README names the scripts for the demo, the tests and the lint, and they are there."""
+    named = set(re.findall(r"\bscripts/(\w+)", README))
+
+    assert {"demo", "test", "lint"} <= named
+    assert all((ROOT / "scripts" / name).is_file() for name in named)
