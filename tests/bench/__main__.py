@@ -41,6 +41,9 @@ _ROLES = ("nginx", "answerer", "wrk")
     help="Afterwards ask for so long and watch the memory; then a million forged cookies beside valid checks.",
 )
 @click.option(
+    "--scale", is_flag=True, help="Afterwards: 1, 2 and 4 processes; 10 000 open connections; 5 000 sign-ins in a minute."
+)
+@click.option(
     "--peer", "peers", multiple=True, metavar="NAME=HOST:PORT/PATH", help="Another auth_request service, already listening."
 )
 @click.option(
@@ -64,6 +67,7 @@ def main(
     connections: int,
     quick: bool,
     long_s: int,
+    scale: bool,
     peers: tuple[str, ...],
     peer_headers: tuple[str, ...],
     pins: tuple[str, ...],
@@ -82,9 +86,9 @@ def main(
         pinned = dict(_pin(text) for text in pins)
     except (ValueError, KeyError) as error:
         raise click.UsageError(str(error.args[0])) from None
-    options = Options(rounds, seconds, connections, long_s=long_s, pins=pinned)
+    options = Options(rounds, seconds, connections, long_s=long_s, scale=scale, pins=pinned)
     if quick:
-        options = Options(2, 1, connections, 0, 20_000, 3, show_all=False, long_s=long_s, pins=pinned)
+        options = Options(2, 1, connections, 0, 20_000, 3, show_all=False, long_s=long_s, scale=scale, pins=pinned)
     report = _run(options, rows, others, keep)
     click.echo(report.text())
     if json_file:

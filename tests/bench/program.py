@@ -20,6 +20,7 @@ from tests.bench.peers import Peer
 from tests.bench.report import Report, lines_of
 from tests.bench.requests import Sealed
 from tests.bench.rows import MANY, ROWS, Row
+from tests.bench.scale import scale
 from tests.bench.site import Ports, Site
 from tests.bench.stage import Stage, cache_there
 
@@ -36,6 +37,7 @@ class Options:
     starts: int = 5
     show_all: bool = True  #: measure the memory with all sessions seen
     long_s: int = 0
+    scale: bool = False
     pins: Mapping[str, str] | None = None
 
 
@@ -105,6 +107,7 @@ async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say)
 
 async def _once(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> list[Measure]:
     answerers = {row.answerer for row in rows}
+    known = {row.name: row for row in ROWS}
     found: list[Measure] = []
     if options.starts and "gateway" in answerers:
         say(f"starting a gateway {options.starts} times")
@@ -117,6 +120,8 @@ async def _once(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -
             raise Broken("the gateway of row ledger did not say when its million revocations were in")
         note = "its in-memory mirror only: no store is replayed"
         found.append(Measure("1 000 000 revocations read", float(filled[0]), "s", 5.0, note=note))
+    if options.scale:
+        found += await scale(stage, known["seen"], options.seconds, say)
     if options.long_s:
         found += await _long(options, stage, say)
     return found
