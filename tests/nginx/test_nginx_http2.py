@@ -98,8 +98,8 @@ def test_a_member_s_upload_arrives(curl, behind) -> None:
 
 
 def test_a_stranger_s_form_is_refused_with_its_page(curl, behind) -> None:
-    """What fits into the first frames is answered like any form."""
-    assert curl("/x", upload=60_000) == (401, "page no-session")
+    """A form is answered as over HTTP/1."""
+    assert curl("/x", upload=5_000) == (401, "page no-session")
 
     assert behind.app == []
 
