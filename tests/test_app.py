@@ -1,0 +1,433 @@
+"""The running gateway: three listeners, reload, restart, an orderly end; as a process of its own where that matters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.app import Gateway, refuse_disabled_cache
+from gateway.config import Config
+from gateway.errors import ConfigError
+from gateway.sandbox import Sandbox
+from tests.browser_double import Browser
+from tests.conftest import WECOM_UA, Clock, free_port
+
+HOME = "http://localhost:8080/"
+REPORT = "http://localhost:8080/report/7?year=2026"
+SESSION = "wecom_session_8080"
+KEY, NEW_KEY = "old-key-" + "k" * 32, "new-key-" + "n" * 32
+LISTENERS = ("check", "pages", "ops")
+
+Browse = Callable[..., Browser]
+Start = Callable[[Config], Awaitable[Gateway]]
+MakeConfig = Callable[..., Config]
+
+
+# ── a process ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Process:
+    """``python -m gateway serve`` and what it says."""
+
+    process: asyncio.subprocess.Process
+    said: list[str] = field(default_factory=list)
+
+    async def says(self, text: str) -> str:
+        """Read its log until a line holds *text*."""
+        assert self.process.stderr
+        async with asyncio.timeout(20):
+            while line := (await self.process.stderr.readline()).decode():
+                self.said.append(line)
+                if text in line:
+                    return line
+        raise AssertionError(f"ended without saying {text!r}: {''.join(self.said)}")
+
+    async def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ends(self) -> int:
+        """Wait for its end; its exit status."""
+        assert self.process.stderr
+        async with asyncio.timeout(20):
+            self.said += (await self.process.stderr.read()).decode().splitlines(keepends=True)
+            return await self.process.wait()
+
+
+@dataclass
+class Machine:
+    """One settings file, one sandbox by the real clock, one browser; gateways come and go."""
+
+    sandbox: Sandbox
+    file: Path
+    listen: dict[str, str]
+    http: aiohttp.ClientSession
+    stack: AsyncExitStack
+
+    def write(self, *, keys: tuple[str, ...] = (KEY,), more: str = "") -> None:
+        state = self.sandbox.state
+        listen = "\n".join(f'{name} = "{address}"' for name, address in self.listen.items())
+        self.file.write_text(
+            f'corp_id = "{state.corp_id}"\nagent_id = {state.agent_id}\napp_secret = "{state.secret}"\n'
+            f'public_url = "http://localhost:8080"\nsigning_keys = {list(keys)}\n{more}\n'
+            f'[wecom]\napi_url = "{self.sandbox.url}"\nauthorize_url = "{self.sandbox.url}"\nlogin_url = "{self.sandbox.url}"\n'
+            f"[listen]\n{listen}\n",
+            "utf-8",
+        )
+
+    async def serve(self, environment: Mapping[str, str] | None = None) -> Process:
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.file)]
+        process = Process(
+            await asyncio.create_subprocess_exec(
+                *command, env={**os.environ, **(environment or {})}, stderr=asyncio.subprocess.PIPE
+            )
+        )
+        self.stack.push_async_callback(self._finish, process.process)
+        return process
+
+    async def running(self) -> Process:
+        process = await self.serve()
+        await process.says("listening:")
+        return process
+
+    async def _finish(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+    def browser(self, member: str = "zhangsan") -> Browser:
+        browser = Browser(self.http, time.time, self.listen, {"localhost:8080": ""}, WECOM_UA)
+        browser.put("http://127.0.0.1/", "sandbox_member", member)
+        return browser
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox.start(oauth_domain="localhost:8080"))
+        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        listen = {name: f"127.0.0.1:{free_port()}" for name in LISTENERS}
+        machine = Machine(sandbox, tmp_path / "gateway.toml", listen, http, stack)
+        machine.write()
+        yield machine
+
+
+async def test_restart_between_login_and_callback(machine: Machine) -> None:
+    """A gateway restarted while somebody is at WeCom completes their sign-in."""
+    browser, first = machine.browser(), await machine.running()
+    callback = await browser.bring_code(REPORT)
+    await first.signal(signal.SIGTERM)
+    assert await first.ends() == 0
+    await machine.running()
+
+    page = await browser.open(callback)
+
+    assert (page.status, page.url) == (200, f"{REPORT}#")
+
+
+async def test_restart_signs_nobody_out(machine: Machine) -> None:
+    """A session survives a restart."""
+    browser, first = machine.browser(), await machine.running()
+    await browser.open(HOME)
+    await first.signal(signal.SIGTERM)
+    await first.ends()
+    await machine.running()
+
+    page = await browser.get(REPORT)
+
+    assert (page.status, page.headers["X-WeCom-UserId"]) == (200, "zhangsan")
+
+
+async def test_rotating_keys(machine: Machine) -> None:
+    """A new key in front signs nobody out; the old one taken away ends its sessions at once, and only its."""
+    before, process = machine.browser(), await machine.running()
+    await before.open(HOME)
+    machine.write(keys=(NEW_KEY, KEY))
+    await process.signal(signal.SIGHUP)
+    await process.says("settings reloaded")
+    rotated = await before.get(HOME)
+    since = machine.browser("lisi")
+    await since.open(HOME)
+    machine.write(keys=(NEW_KEY,))
+    await process.signal(signal.SIGHUP)
+    await process.says("settings reloaded")
+
+    old, new = await before.check(HOME), await since.check(HOME)
+
+    assert (rotated.status, new.status) == (200, 204)
+    assert (old.status, old.headers["X-WeCom-Reason"]) == (401, "forged")
+
+
+async def test_sign_in_across_a_rotation(machine: Machine) -> None:
+    """A sign-in begun under the old key is completed under the new one."""
+    browser, process = machine.browser(), await machine.running()
+    callback = await browser.bring_code(REPORT)
+    machine.write(keys=(NEW_KEY, KEY))
+    await process.signal(signal.SIGHUP)
+    await process.says("settings reloaded")
+
+    page = await browser.open(callback)
+
+    assert (page.status, page.url) == (200, f"{REPORT}#")
+
+
+@pytest.mark.parametrize(
+    "bad, says",
+    [("no_such_setting = 1", "no_such_setting"), ('language = "fr"', "language"), ("= nonsense", "is not TOML")],
+    ids=["unknown", "not allowed", "not TOML"],
+)
+async def test_bad_file_is_refused(machine: Machine, bad: str, says: str) -> None:
+    """A settings file with mistakes is refused with a line that says which; the old settings stay in force."""
+    browser, process = machine.browser(), await machine.running()
+    await browser.open(HOME)
+    machine.write(more=bad)
+    await process.signal(signal.SIGHUP)
+
+    line = await process.says("settings not reloaded")
+
+    assert says in line
+    assert (await browser.get(HOME)).status == 200
+
+
+async def test_good_file_after_a_bad_one(machine: Machine) -> None:
+    """The next good file is taken."""
+    process = await machine.running()
+    machine.write(more="no_such_setting = 1")
+    await process.signal(signal.SIGHUP)
+    await process.says("settings not reloaded")
+    machine.write(more='contact = "it-help@example.com"')
+    await process.signal(signal.SIGHUP)
+    await process.says("settings reloaded")
+    browser = machine.browser()
+    await browser.open(HOME)
+
+    page = await browser.get(HOME, rule="user:lisi")
+
+    assert "it-help@example.com" in page.text
+
+
+async def test_file_gone(machine: Machine) -> None:
+    """A settings file that is gone changes nothing either."""
+    process = await machine.running()
+    machine.file.unlink()
+    await process.signal(signal.SIGHUP)
+
+    line = await process.says("settings not reloaded")
+
+    assert str(machine.file) in line
+    assert (await machine.browser().check(HOME)).status == 401
+
+
+async def test_cache_must_not_be_disabled(machine: Machine) -> None:
+    """With AIOCACHE_DISABLE in the environment it does not start, and says why."""
+    process = await machine.serve({"AIOCACHE_DISABLE": "1"})
+
+    status = await process.ends()
+
+    assert status == 1
+    assert "AIOCACHE_DISABLE" in "".join(process.said)
+    assert "Traceback" not in "".join(process.said)
+
+
+async def test_taken_port(machine: Machine) -> None:
+    """A port that is taken is one clear line with the setting's name."""
+    await machine.running()
+    second = await machine.serve()
+
+    status = await second.ends()
+
+    assert status == 1
+    assert f"settings: listen.check: cannot listen on {machine.listen['check']}" in "".join(second.said)
+    assert "Traceback" not in "".join(second.said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_orderly_end(machine: Machine, number: signal.Signals) -> None:
+    """Told to end, it finishes the sign-in that waits for WeCom, answers it, and ends with 0."""
+    browser, process = machine.browser(), await machine.running()
+    callback = await browser.bring_code(REPORT)
+    machine.sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=0.5)
+    coming = asyncio.create_task(browser.get(callback))
+    while not machine.sandbox.state.counters.running.get("auth/getuserinfo"):
+        await asyncio.sleep(0.01)
+    await process.signal(number)
+
+    page = await coming
+    status = await process.ends()
+
+    assert (page.status, page.location) == (303, f"{REPORT}#")
+    assert SESSION in page.cookies_set
+    assert status == 0
+    assert "Traceback" not in "".join(process.said)
+    assert "never" not in "".join(process.said)
+
+
+async def test_log_holds_no_secret(machine: Machine) -> None:
+    """Neither secret nor key nor session nor code is in the log of a sign-in."""
+    machine.write(more='log_level = "DEBUG"')
+    browser, process = machine.browser(), await machine.running()
+    callback = await browser.bring_code(REPORT)
+    await browser.open(callback)
+    await process.signal(signal.SIGTERM)
+    await process.ends()
+
+    log = "".join(process.said)
+    hidden = [
+        machine.sandbox.state.secret,
+        KEY,
+        browser.session(HOME),
+        *machine.sandbox.state.codes,
+        *machine.sandbox.state.tokens,
+    ]
+    assert "signed-in zhangsan" in log
+    assert [text for text in hidden if text in log] == []
+
+
+# ── listeners ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_unix_sockets(tmp_path: Path, start: Start, make_config: MakeConfig) -> None:
+    """Each listener can be a unix socket."""
+    listen = {name: f"unix:{tmp_path}/{name}.sock" for name in LISTENERS}
+    gateway = await start(make_config(listen=listen))
+    answers = {}
+    for name, path in (("check", "/_wecom/auth"), ("pages", "/_wecom/done"), ("ops", "/healthz")):
+        connector = aiohttp.UnixConnector(f"{tmp_path}/{name}.sock")
+        async with aiohttp.ClientSession(connector=connector) as http, http.get(f"http://localhost{path}") as answer:
+            answers[name] = answer.status
+
+    assert gateway.addresses == listen
+    assert answers == {"check": 401, "pages": 200, "ops": 200}
+
+
+async def test_taken_port_leaves_nothing(start: Start, make_config: MakeConfig) -> None:
+    """A start that fails at its last listener gives the others back."""
+    first = make_config()
+    await start(first)
+    listen = {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages")}
+
+    with pytest.raises(ConfigError, match=r"^listen\.ops: cannot listen on 127\.0\.0\.1:\d+: "):
+        await start(make_config(listen={**listen, "ops": first.listen.ops}))
+
+    assert (await start(make_config(listen=listen))).addresses["check"] == listen["check"]
+
+
+@pytest.mark.parametrize("address", ["[::1]", "127.0.0.1"])
+async def test_addresses(start: Start, make_config: MakeConfig, address: str) -> None:
+    """IPv4 and IPv6 alike."""
+    gateway = await start(make_config(listen={"ops": f"{address}:{free_port()}"}))
+
+    async with aiohttp.ClientSession() as http, http.get(f"http://{gateway.live.now.config.listen.ops}/healthz") as answer:
+        assert (answer.status, await answer.text()) == (200, "ok\n")
+
+
+async def test_check_is_not_on_pages(gateway: Gateway, browse: Browse) -> None:
+    """The check listener has no pages, the pages listener no check."""
+    browser = browse()
+    async with browser.http.get(f"http://{gateway.addresses['check']}/_wecom/done", headers={"Host": "localhost"}) as answer:
+        seen = answer.status, answer.headers["X-WeCom-Reason"]
+    page = await browser.page(f"{HOME}_wecom/auth", "plain")
+
+    assert seen == (403, "bad-rule")
+    assert page.status == 404
+
+
+async def test_ops(gateway: Gateway, browse: Browse) -> None:
+    """The ops listener says that it is alive and ready, and counts answers and sign-ins by reason."""
+    browser = browse("zhangsan")
+    await browser.open(HOME)
+    await browser.open(HOME)
+    texts = {}
+    for path in ("healthz", "readyz", "metrics"):
+        async with browser.http.get(f"http://{gateway.addresses['ops']}/{path}") as answer:
+            texts[path] = (answer.status, await answer.text())
+
+    assert texts["healthz"] == (200, "ok\n")
+    assert texts["readyz"] == (200, '{"ready": true, "sites": ["default"], "problems": []}')
+    metrics = texts["metrics"][1]
+    assert 'wecom_gateway_checks_total{reason="no-session",status="401"} 1.0' in metrics
+    assert 'wecom_gateway_checks_total{reason="",status="204"} 2.0' in metrics
+    assert 'wecom_gateway_sign_ins_total{result="ok"} 1.0' in metrics
+
+
+# ── reload ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_reload_keeps_what_was_revoked(browse: Browse, gateway: Gateway, make_config: MakeConfig, clock: Clock) -> None:
+    """What was revoked or signed out stays so across a reload."""
+    revoked, signed_out = browse("zhangsan"), browse("lisi")
+    await revoked.open(HOME)
+    await signed_out.open(HOME)
+    copy = signed_out.session(HOME)
+    gateway.live.now.standing.revoke("zhangsan", clock())
+    await signed_out.post(f"{HOME}_wecom/logout")
+    await gateway.reload(make_config())
+
+    verdicts = [await revoked.check(HOME), await signed_out.check(HOME, cookie=f"{SESSION}={copy}")]
+
+    assert [verdict.headers["X-WeCom-Reason"] for verdict in verdicts] == ["revoked", "signed-out"]
+
+
+async def test_reload_while_wecom_is_asked(browse: Browse, gateway: Gateway, make_config: MakeConfig, sandbox: Sandbox) -> None:
+    """A sign-in that waits for WeCom is not lost by a reload."""
+    browser = browse("zhangsan")
+    callback = await browser.bring_code(REPORT)
+    sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=0.2)
+    coming = asyncio.create_task(browser.get(callback))
+    while not sandbox.state.counters.running.get("auth/getuserinfo"):
+        await asyncio.sleep(0)
+    await gateway.reload(make_config())
+
+    page = await coming
+
+    assert (page.status, page.location) == (303, f"{REPORT}#")
+    assert (await browser.get(REPORT)).status == 200
+
+
+async def test_new_addresses_wait_for_a_restart(
+    gateway: Gateway, make_config: MakeConfig, browse: Browse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Addresses do not change by a reload; the log says so."""
+    before = dict(gateway.addresses)
+
+    await gateway.reload(make_config(listen={"check": "127.0.0.1:9"}))
+
+    assert "take effect at the next start" in caplog.text
+    assert gateway.addresses == before
+    assert (await browse().check(HOME)).status == 401
+
+
+@pytest.mark.parametrize(
+    "change", [{"ca_file": "/no/such/bundle.pem"}, {"ca_file": "/etc/hostname"}], ids=["absent", "no bundle"]
+)
+async def test_bad_ca_file(gateway: Gateway, make_config: MakeConfig, change: dict[str, Any], browse: Browse) -> None:
+    """A CA bundle that cannot be used is a mistake with the setting's name, and the old settings stay."""
+    before = gateway.live.now
+
+    with pytest.raises(ConfigError, match=r"^wecom\.ca_file: "):
+        await gateway.reload(make_config(wecom=change))
+
+    assert gateway.live.now is before
+
+
+@pytest.mark.parametrize(
+    "environment, refused", [({"AIOCACHE_DISABLE": ""}, True), ({"AIOCACHE_DISABLE": "0"}, True), ({}, False)]
+)
+def test_refuse_disabled_cache(environment: dict[str, str], refused: bool) -> None:
+    """Whatever its value: aiocache looks only whether it is set."""
+    if refused:
+        with pytest.raises(ConfigError, match="AIOCACHE_DISABLE"):
+            refuse_disabled_cache(environment)
+    else:
+        assert refuse_disabled_cache(environment) is None  # type: ignore[func-returns-value]
