@@ -118,10 +118,12 @@ async def flood(stage: Stage, valid: Row, forged: Row, say: Say) -> list[Measure
         say(f"{sent:,} forged cookies, {proc.rss_mb(pid):.1f} MB, valid checks {both[0].rate:,.0f}/s")
         if not both[1].requests:
             raise Broken("the flood of forged cookies had no answers")
+    after = proc.rss_mb(pid)
     return [
         Measure("flood, forged cookies", sent, ""),
         Measure("flood, memory before", before, "MB"),
-        Measure("flood, memory after", proc.rss_mb(pid), "MB"),
+        Measure("flood, memory after", after, "MB"),
+        Measure("flood, memory grown by", after - before, "MB", 5, 1),
         Measure("flood, valid checks without it", alone.rate, "/s"),
         Measure("flood, valid checks during it", median(served), "/s"),
         Measure("flood, share of valid checks left", median(served) / alone.rate if alone.rate else 0, ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -64,6 +65,7 @@ async def _stage(
 ) -> Stage:
     site = Site(folder, Ports())
     site.prepare(peers)
+    stack.callback(shutil.rmtree, site.cache, ignore_errors=True)
     sealed = Sealed(folder)
     say(f"sealing {options.sessions:,} sessions")
     await asyncio.to_thread(

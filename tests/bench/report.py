@@ -153,9 +153,11 @@ def _limits(measures: Iterable[Measure]) -> Iterator[str]:
 
 
 def _measured(measure: Measure) -> str:
-    value = f"{measure.value:,.0f}" if measure.unit in ("", "/s") and measure.value > 10 else f"{measure.value:.2f}"
+    whole = measure.value >= 100 or measure.value == int(measure.value)
+    value = f"{measure.value:,.0f}" if whole else f"{measure.value:.2f}"
+    gap = " " if measure.unit.isalpha() else ""
     note = f" ({measure.note})" if measure.note else ""
-    return f"{measure.name}: {value}{' ' if measure.unit == 'MB' or measure.unit == 's' else ''}{measure.unit}{note}"
+    return f"{measure.name}: {value}{gap}{measure.unit}{note}"
 
 
 def _refusals(lines: Iterable[Line]) -> list[str]:

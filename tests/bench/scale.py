@@ -51,10 +51,9 @@ async def _processes(stage: Stage, seen: Row, seconds: int, say: Say) -> list[Me
         load = replace(stage.load(seen), url=url, answerer=stage.pids[names[0]], nginx=stage.pids[f"nginx-{front}"])
         await load.run(1)
         run = await load.run(seconds)
-        say(f"{count} processes: {run.rate:,.0f}/s")
-        found.append(
-            Measure(f"{count} process{'es' if count > 1 else ''}, checks", run.rate, "/s", note=f"p99 {run.p99_ms:.2f} ms")
-        )
+        what = f"{count} process{'es' if count > 1 else ''}"
+        say(f"{what}: {run.rate:,.0f}/s")
+        found.append(Measure(f"{what}, checks", run.rate, "/s", note=f"p99 {run.p99_ms:.2f} ms"))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from tests.bench.requests import HOST, user_id
 
 FIRST_PORT = 20_100
 ALTERNATIVES = ",".join(["lisi", *(f"wangwu{number:03d}" for number in range(48)), user_id(0)])
+
+_CACHE_PATH = re.compile(r"^(\s*proxy_cache_path\s+)[^\s;]+", re.MULTILINE)
 
 _LOGO = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><path d="'
@@ -96,6 +99,8 @@ class Site:
             (folder / each).mkdir(parents=True, exist_ok=True)
         listen = replace(base.listen, check=Address(asks[0]))
         snippets.install(folder / "wecom", replace(base, listen=listen))
+        if cached:
+            self._own_cache(folder / "wecom" / "cache.conf", name)
         if len(asks) > 1:
             upstream = folder / "wecom" / "upstream.conf"
             first, rest = f"server {asks[0]};", [f"server {address};" for address in asks[1:]]
@@ -103,6 +108,18 @@ class Site:
         conf = folder / "nginx.conf"
         conf.write_text(self._nginx(name, folder, cached, peers), "utf-8")
         return conf
+
+    def _own_cache(self, file: Path, name: str) -> None:
+        """Give each nginx a cache folder of its own, in memory as the shipped one: two must not share one."""
+        place = self.cache / name
+        place.mkdir(parents=True, mode=0o700, exist_ok=True)
+        file.write_text(_CACHE_PATH.sub(rf"\g<1>{place}", file.read_text("utf-8"), count=1), "utf-8")
+
+    @property
+    def cache(self) -> Path:
+        """Where the caches of this run lie; to be removed at its end."""
+        memory = Path("/dev/shm")
+        return (memory if memory.is_dir() and os.access(memory, os.W_OK) else self.folder) / f"wecom-bench-{os.getpid()}"
 
     def _nginx(self, name: str, folder: Path, cached: bool, peers: Sequence[Peer]) -> str:
         return f"""{_HEAD.format(root="user root;" if os.geteuid() == 0 else "", log=self.logs / f"nginx-{name}.log")}

@@ -175,7 +175,7 @@ def test_text_says_what_was_met_and_what_was_refused() -> None:
 
     assert "0.60 of limit" in good
     assert "met        seen / limit: 0.60 (must 0.55, aim 0.62)" in good
-    assert "aim met    memory, idle: 42.00 MB (at most 60, aim 45)" in good
+    assert "aim met    memory, idle: 42 MB (at most 60, aim 45)" in good
     assert "refused (limit)" in bad
     assert "not judged seen / limit: -" in bad
     assert "seen: it was 0.30 in one round and 0.60 in another" in bad
