@@ -112,6 +112,7 @@ def test_a_stranger_s_upload_is_refused_unstored(nginx, behind, tmp_path) -> Non
     (tmp_path / "upload").write_bytes(b"x" * 20 * 1024 * 1024)
     command = ["curl", "-s", "--http2-prior-knowledge", "-m", "30", "-H", "Host: site.test", "--data-binary", "@upload"]
     subprocess.run([*command, f"http://127.0.0.1:{nginx.port}/large"], cwd=tmp_path, capture_output=True, check=False)
+    subprocess.run(["curl", "-s", "--http2-prior-knowledge", f"http://127.0.0.1:{nginx.port}/_wecom/me"], check=True)
 
     assert '"POST /large HTTP/2.0" 401 ' in nginx.log("access")
     assert "temporary file" not in nginx.log()[before:]
