@@ -227,3 +227,27 @@ def test_scripts_are_named() -> None:
 
     assert {"demo", "test", "lint"} <= named
     assert all((ROOT / "scripts" / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("folder", ["demo", "site"])
+def test_compose_folders_fit_together(folder: str) -> None:
+    """The settings in docker/ can be used, and nginx beside them looks for the cookie that they lead to."""
+    place = ROOT / "docker" / folder
+    secrets = {f"{config.ENVIRONMENT}APP_SECRET": "s" * 43, f"{config.ENVIRONMENT}SIGNING_KEY": "k" * 43}
+    upstream = (place / "nginx" / "upstream.conf").read_text("utf-8")
+
+    loaded = config.load(place / "gateway" / "gateway.toml", secrets)
+
+    assert re.findall(r"^    default (\S+);", upstream, re.MULTILINE) == [loaded.callback.cookie_name]
+
+
+def test_compose_names_real_settings() -> None:
+    """Every environment variable that compose gives the gateway is a setting, and every secret has its file in the demo."""
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    given = dict(re.findall(rf"^      ({config.ENVIRONMENT}[A-Z_]+): (\S+)$", compose, re.MULTILINE))
+    demo = ROOT / "docker" / "demo"
+    inside = {name: value.replace("/run/secrets", str(demo / "secrets")) for name, value in given.items()}
+
+    loaded = config.load(demo / "gateway" / "gateway.toml", inside)
+
+    assert (loaded.listen.check, loaded.listen.pages, loaded.listen.ops) == ("0.0.0.0:9180", "0.0.0.0:9181", "127.0.0.1:9182")
