@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NewType, get_args, get_type_hints
-from urllib.parse import urlsplit
+from typing import Any, get_args, get_type_hints
 
 from cattrs import Converter, transform_error
 from cattrs.errors import ForbiddenExtraKeysError
@@ -20,21 +17,26 @@ from gateway.errors import ConfigError
 from gateway.secret import Secret
 from gateway.session import Lifetimes
 from gateway.urls import Origin, Site
+from gateway.values import (
+    READERS,
+    Address,
+    CorpId,
+    Detail,
+    Duration,
+    Host,
+    HttpUrl,
+    Language,
+    LogLevel,
+    Name,
+    Proxy,
+    Scope,
+    VerifyFile,
+)
 
 ENVIRONMENT = "WECOM_GATEWAY_"
+_UNREAD = "-"  #: stands for a secret whose file was reported already
 MIN_KEY_BYTES = 32
-
-Duration = NewType("Duration", int)  #: seconds; written ``30m``, ``12h``, ``7d`` or a number of seconds
-HttpUrl = NewType("HttpUrl", str)
-Address = NewType("Address", str)  #: ``127.0.0.1:9180`` or ``unix:/run/wecom-gateway/check.sock``
-Name = NewType("Name", str)
-Host = NewType("Host", str)
-VerifyFile = NewType("VerifyFile", str)
-Detail = NewType("Detail", str)
-Scope = NewType("Scope", str)
-
-DETAILS = ("position", "alias", "email", "mobile", "avatar")
-SCOPES = ("snsapi_base", "snsapi_privateinfo")
+SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class WeComSettings:
     authorize_url: HttpUrl = HttpUrl("https://open.weixin.qq.com")
     login_url: HttpUrl = HttpUrl("https://login.work.weixin.qq.com")
     private: bool = False  #: a private deployment: old QR page and old ``user/getuserinfo``
-    proxy: str = ""  #: outbound HTTP proxy, ``http://user:password@host:port``
+    proxy: Proxy = field(default=Proxy(""), repr=False)  #: outbound HTTP proxy, ``http://user:password@host:port``
     ca_file: str = ""  #: PEM bundle to trust instead of the system's
     ipv4_only: bool = False  #: WeCom's trusted IPs are IPv4 only
     timeout: Duration = Duration(5)  #: for one call
@@ -95,7 +97,7 @@ class Listen:
 class Config:
     """Everything an operator can set; see the README's table."""
 
-    corp_id: str
+    corp_id: CorpId
     agent_id: int
     app_secret: Secret
     signing_keys: tuple[Secret, ...]
@@ -107,10 +109,10 @@ class Config:
     verify_files: tuple[VerifyFile, ...] = ()
     contact: str = ""  #: whom to ask, shown on refusal pages
     templates: str = ""  #: a folder whose templates replace the built-in pages
-    language: str = ""  #: ``zh`` or ``en`` for everybody; empty: by the browser
+    language: Language = Language("")  #: ``zh`` or ``en`` for everybody; empty: by the browser
     cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
     remembered_sessions: int = 100_000
-    log_level: str = "INFO"
+    log_level: LogLevel = LogLevel("INFO")
     session: SessionSettings = field(default_factory=SessionSettings)
     wecom: WeComSettings = field(default_factory=WeComSettings)
     listen: Listen = field(default_factory=Listen)
@@ -141,7 +143,7 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     merged: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     problems = _apply_environment(merged, environment)
     problems += _read_secret_files(merged)
-    _short_forms(merged)
+    problems += _short_forms(merged)
     try:
         config = _CONVERTER.structure(merged, Config)
     except Exception as error:
@@ -164,6 +166,8 @@ def warnings(config: Config) -> list[str]:
                 f"site {settings.name}: cookie_domain = {settings.cookie_domain!r} sends the session cookie to every "
                 "server of that domain, also to those not behind this gateway"
             )
+    if config.session.renew_after < 60:
+        found.append("session.renew_after: below a minute, who opens a page every few seconds is taken for a sign-in loop")
     return found
 
 
@@ -176,7 +180,7 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8; save it as UTF-8 without BOM"]) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError([f"{path}: is not TOML: {error}"]) from None
 
 
@@ -203,10 +207,11 @@ def _apply_environment(table: dict[str, Any], environment: Mapping[str, str]) ->
         if place is None:
             problems.append(f"environment {name}: no such setting")
             continue
-        target = table
+        target: Any = table
         for step in place[:-1]:
             target = target.setdefault(step, {})
-        target[place[-1]] = environment[name]
+        if isinstance(target, dict):  # else the file's mistake is reported
+            target[place[-1]] = environment[name]
         _drop_rival(table, place[-1])
     return problems
 
@@ -234,18 +239,27 @@ def _read_secret_files(table: dict[str, Any]) -> list[str]:
             continue
         try:
             table[name] = Path(str(path)).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{name}_file: {path} cannot be read: {error}")
+        except (OSError, ValueError) as error:
+            shown = path if "/" in str(path) else "the file"  # a secret put here by mistake is not printed
+            why = getattr(error, "strerror", None) or "it is no UTF-8 text"
+            problems.append(f"{name}_file: {shown} cannot be read: {why}")
+            table[name] = _UNREAD
     return problems
 
 
-def _short_forms(table: dict[str, Any]) -> None:
+def _short_forms(table: dict[str, Any]) -> list[str]:
     """``public_url`` and ``signing_key`` are the short forms of one ``[[site]]`` and of a list of keys."""
-    if "signing_key" in table and "signing_keys" not in table:
+    problems = []
+    for short, long in (("signing_key", "signing_keys"), ("public_url", "site")):
+        if short in table and long in table:
+            problems.append(f"{short}: give either {short} or {long}, not both")
+            del table[short]
+    if "signing_key" in table:
         key = table.pop("signing_key")
         table["signing_keys"] = key.split() if isinstance(key, str) and "\n" in key else [key]
-    if "public_url" in table and "site" not in table:
+    if "public_url" in table:
         table["site"] = [{"name": "default", "public_url": table.pop("public_url")}]
+    return problems
 
 
 def _contradictions(config: Config) -> list[str]:
@@ -258,8 +272,8 @@ def _contradictions(config: Config) -> list[str]:
             other = cookies.setdefault((host, site.cookie_name), site.name)
             if other != site.name:
                 found.append(f"site {site.name}: host {host} with the same port belongs to site {other} already")
-        if site.cookie_domain and not all(f".{host}".endswith(f".{site.cookie_domain}") for host in site.hosts):
-            found.append(f"site {site.name}: cookie_domain {site.cookie_domain!r} is no parent of every host of the site")
+        if site.cookie_domain:
+            found += _cookie_domain(site, config.sites)
     if config.callback_site and config.callback_site not in names:
         found.append(f"callback_site: no site is named {config.callback_site!r}; there are: {', '.join(names)}")
     session = config.session
@@ -267,93 +281,34 @@ def _contradictions(config: Config) -> list[str]:
         found.append("session.max_lifetime: 7d at most")
     if session.lifetime > session.max_lifetime:
         found.append("session.lifetime: longer than session.max_lifetime")
+    if session.renew_after < 10:
+        found.append("session.renew_after: 10s at least; each renewal reads the member from WeCom")
     if session.renew_after >= session.lifetime:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
         found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
-    if config.language not in ("", "zh", "en"):
-        found.append(f"language: {config.language!r}; allowed: zh, en or empty")
-    if config.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        found.append(f"log_level: {config.log_level!r}; allowed: DEBUG, INFO, WARNING, ERROR")
-    if not config.corp_id:
-        found.append("corp_id: empty; it is on the page 我的企业 of WeCom's console, like ww0123456789abcdef")
+    if config.wecom.timeout < 1:
+        found.append("wecom.timeout: 1s at least; 0 would wait for ever")
     return found
 
 
-# ── reading single values ──────────────────────────────────────────────────────────────────────────────────────────
+def _cookie_domain(site: Site, sites: tuple[Site, ...]) -> list[str]:
+    """A cookie for a whole domain must belong to its site, and to no other site there that has a cookie of the same name."""
+    found, domain = [], site.cookie_domain
+    if "." not in domain or not all(f".{host}".endswith(f".{domain}") for host in site.hosts):
+        found.append(f"site {site.name}: cookie_domain {domain!r} is no parent of every host of the site")
+    for other in sites:
+        if other.name != site.name and other.cookie_name == site.cookie_name:
+            found += [
+                f"site {site.name}: cookie_domain {domain!r} also sends its session to {host} of site {other.name}, "
+                "where it would take the place of that site's own"
+                for host in sorted(other.hosts)
+                if f".{host}".endswith(f".{domain}")
+            ]
+    return found
 
 
-def _duration(value: Any, _: Any = None) -> Duration:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return Duration(value)
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", value.strip()) if isinstance(value, str) else None
-    if not match:
-        raise ValueError(f"a duration like 30m, 12h, 7d or a number of seconds is needed, not {value!r}")
-    return Duration(int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
-
-
-def _origin(value: Any, _: Any = None) -> Origin:
-    return Origin.parse(_text(value))
-
-
-def _http_url(value: Any, _: Any = None) -> HttpUrl:
-    text = _text(value).rstrip("/")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"a base URL like https://qyapi.weixin.qq.com is needed, not {value!r}")
-    return HttpUrl(text)
-
-
-def _address(value: Any, _: Any = None) -> Address:
-    text = _text(value)
-    if text.startswith("unix:/"):
-        return Address(text)
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"an address like 127.0.0.1:9180 or unix:/run/wecom-gateway/check.sock is needed, not {text!r}")
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        raise ValueError("the host must be an IP address, like 127.0.0.1 or 0.0.0.0") from None
-    return Address(text)
-
-
-def _matching(pattern: str, wanted: str) -> Any:
-    def structure(value: Any, _: Any = None) -> Any:
-        text = _text(value)
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{wanted} is needed, not {text!r}")
-        return text
-
-    return structure
-
-
-def _text(value: Any, _: Any = None) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text in quotes is needed")
-    return value
-
-
-def _integer(value: Any, _: Any = None) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        return int(value)
-    raise ValueError(f"a whole number is needed, not {value!r}")
-
-
-def _boolean(value: Any, _: Any = None) -> bool:
-    known = {True: True, False: False, "true": True, "false": False}
-    if not isinstance(value, (bool, str)) or value not in known:
-        raise ValueError(f"true or false is needed, not {value!r}")
-    return known[value]
-
-
-def _secret(value: Any, _: Any = None) -> Secret:
-    text = value if isinstance(value, str) else ""
-    if not text or not text.isprintable() or " " in text:
-        raise ValueError("a secret without blanks is needed")
-    return Secret(text)
+# ── reading the tree ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _tuple(value: Any, kind: Any) -> tuple[Any, ...]:
@@ -365,50 +320,54 @@ def _tuple(value: Any, kind: Any) -> tuple[Any, ...]:
 
 
 def _keys(value: Any, kind: Any) -> tuple[Any, ...]:
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError("a list of keys is needed")  # and what was found may hold one
     keys = _tuple(value, kind)
     if not keys:
         raise ValueError("at least one key is needed; `wecom-gateway keygen` makes one")
-    if any(len(key.reveal()) < MIN_KEY_BYTES for key in keys):
+    if any(len(key.reveal()) < MIN_KEY_BYTES and key.reveal() != _UNREAD for key in keys):
         raise ValueError(f"a key takes at least {MIN_KEY_BYTES} characters; `wecom-gateway keygen` makes one")
     return keys
+
+
+def _sites(value: Any, kind: Any) -> tuple[Any, ...]:
+    sites = _tuple(value, kind)
+    if not sites:
+        raise ValueError("at least one [[site]] is needed")
+    return sites
 
 
 def _strict(kind: Any) -> bool:
     return is_dataclass(kind) and kind not in (Secret, Origin)
 
 
+def _table(kind: Any, converter: Converter) -> Any:
+    structure = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+
+    def checked(value: Any, _: Any = None) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError("a table is needed")
+        return structure(value, kind)
+
+    return checked
+
+
 def _converter() -> Converter:
     converter = Converter(detailed_validation=True, forbid_extra_keys=True)
-    hooks: dict[Any, Any] = {
-        int: _integer,
-        str: _text,
-        bool: _boolean,
-        Secret: _secret,
-        Origin: _origin,
-        Duration: _duration,
-        HttpUrl: _http_url,
-        Address: _address,
-        Name: _matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a name of letters, digits, - and _"),
-        Host: _matching(r"[0-9a-z][0-9a-z.-]{0,252}", "a host name in lower case, without port"),
-        VerifyFile: _matching(r"WW_verify_[A-Za-z0-9]{16}\.txt", "a name like WW_verify_0123456789abcdef.txt"),
-        Detail: _matching("|".join(DETAILS), "one of " + ", ".join(DETAILS)),
-        Scope: _matching("|".join(SCOPES), " or ".join(SCOPES)),
-    }
-    for kind, hook in hooks.items():
+    for kind, hook in READERS.items():
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is tuple, _tuple)
     converter.register_structure_hook_func(lambda kind: kind == tuple[Secret, ...], _keys)
-    converter.register_structure_hook_factory(
-        _strict, lambda kind: make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
-    )
+    converter.register_structure_hook_func(lambda kind: kind == tuple[SiteSettings, ...], _sites)
+    converter.register_structure_hook_factory(_strict, lambda kind: _table(kind, converter))
     return converter
 
 
 def _what(error: BaseException, _: Any) -> str:
     if isinstance(error, KeyError):
-        return f"is missing: {error.args[0]}"
+        return _MISSING.get(error.args[0], "is missing")
     if isinstance(error, ForbiddenExtraKeysError):
-        allowed = [item.name for item in fields(error.cl)]
+        allowed = [item.name for item in fields(error.cl)] + list(SHORT_FORMS if error.cl is Config else ())
         unknown = ", ".join(sorted(map(str, error.extra_fields)))
         return f"unknown: {unknown}; known: {', '.join(allowed)}"
     return str(error)
@@ -421,4 +380,9 @@ def _sentence(line: str) -> str:
     return f"{place}: {what}" if place else what
 
 
+_MISSING = {
+    "site": "is missing; give `public_url`, or a [[site]] with name and public_url",
+    "signing_keys": "is missing; give `signing_key` or `signing_key_file`; `wecom-gateway keygen` makes one",
+    "app_secret": "is missing; give `app_secret` or `app_secret_file`",
+}
 _CONVERTER = _converter()

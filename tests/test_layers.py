@@ -12,7 +12,10 @@ import gateway
 
 ROOT = Path(gateway.__file__).parent
 
-PURE = ("errors", "secret", "member", "sealing", "session", "standing", "rules", "urls", "sites", "signin", "brake", "config")
+PURE = (
+    *("errors", "secret", "member", "sealing", "session", "standing", "rules"),
+    *("urls", "sites", "signin", "brake", "values", "config"),
+)
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
 
 LAYERS = (
