@@ -97,13 +97,6 @@ def test_a_member_s_upload_arrives(curl, behind) -> None:
     assert behind.app[0].length == size
 
 
-def test_a_stranger_s_form_is_refused_with_its_page(curl, behind) -> None:
-    """A form is answered as over HTTP/1."""
-    assert curl("/x", upload=5_000) == (401, "page no-session")
-
-    assert behind.app == []
-
-
 def test_a_stranger_s_upload_is_refused_unstored(nginx, behind, tmp_path) -> None:
     """nginx answers whole and then resets the stream with NO_ERROR, which curl before 8 reports as an error of its own:
     so the log is asked, not curl. Nothing is written to disk.
