@@ -101,8 +101,4 @@ def _retry(request: web.Request, parts: Parts, error: GatewayError) -> str:
 
 def _forget(response: web.StreamResponse, request: web.Request, parts: Parts) -> None:
     """A member who may not be here any more keeps no session cookie."""
-    try:
-        site = Asked.of(request, parts).site
-    except Denied:
-        return
-    cookies.forget_session(response, site)
+    cookies.forget_session(response, Asked.of(request, parts).site)

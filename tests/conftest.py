@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import hypothesis
 import pytest
 
 from gateway import config as settings
@@ -17,6 +18,9 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
+
+hypothesis.settings.register_profile("gateway", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("gateway")
 
 KEY = "k" * 43
 WECOM_UA = (
@@ -74,7 +78,7 @@ def make_config(sandbox: Sandbox) -> Callable[..., Config]:
             "app_secret": sandbox.state.secret,
             "public_url": "http://localhost:8080",
             "signing_keys": [KEY],
-            "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": 1},
+            "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
             "listen": {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")},
         }
         for name, value in changes.items():

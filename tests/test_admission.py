@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -188,19 +190,47 @@ async def test_no_consent_at_a_desktop(browse: Browse, asking: Gateway, sandbox:
     assert sandbox.state.count("auth/getuserdetail") == 0
 
 
-@pytest.mark.parametrize("errcode", [84014, 84015, 92000, 92001])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"errcode": 84014},
+        {"errcode": 84015},
+        {"errcode": 92000},
+        {"errcode": 92001},
+        {"errcode": 60020},
+        {"errcode": -1},
+        {"kind": "html"},
+    ],
+    ids=lambda fault: str(next(iter(fault.values()))),
+)
 async def test_ticket_of_no_use(
-    browse: Browse, asking: Gateway, sandbox: Sandbox, errcode: int, caplog: pytest.LogCaptureFixture
+    browse: Browse, asking: Gateway, sandbox: Sandbox, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A ticket that WeCom does not take costs the details, not the sign-in; the log says so."""
+    """A ticket that WeCom does not take, or does not answer, costs the details, not the sign-in; the log says so."""
     sandbox.state.switches.auto_consent = True
-    sandbox.state.fault("auth/getuserdetail", errcode=errcode)
+    sandbox.state.fault("auth/getuserdetail", **fault)
 
-    with caplog.at_level(logging.INFO):
-        page = await browse("zhangsan", at=asking).open(HOME)
+    page = await browse("zhangsan", at=asking).open(HOME)
 
     assert (page.status, personal(page)) == (200, {})
     assert "no details for zhangsan" in caplog.text
+
+
+async def test_details_of_somebody_else(
+    browse: Browse, asking: Gateway, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Details that WeCom gives for another member are never announced as this one's."""
+    sandbox.state.switches.auto_consent = True
+    sandbox.state.fault("user/get", kind="slow", seconds=0.2)
+    coming = asyncio.create_task(browse("zhangsan", at=asking).open(HOME))
+    while not sandbox.state.tickets:
+        await asyncio.sleep(0)
+    sandbox.state.tickets = {value: replace(ticket, userid="lisi") for value, ticket in sandbox.state.tickets.items()}
+
+    page = await coming
+
+    assert (page.status, page.headers["X-WeCom-UserId"], personal(page)) == (200, "zhangsan", {})
+    assert "those of another member" in caplog.text
 
 
 async def test_ticket_without_wish(browse: Browse, start: Start, make_config: MakeConfig, sandbox: Sandbox) -> None:

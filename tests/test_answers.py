@@ -32,6 +32,12 @@ Start = Callable[[Config], Awaitable[Gateway]]
 MakeConfig = Callable[..., Config]
 
 
+@pytest.fixture
+async def gateway(start: Start, make_config: MakeConfig) -> Gateway:
+    """One that does not wait long for WeCom."""
+    return await start(make_config(wecom={"timeout": 1}))
+
+
 # ── WeCom ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
