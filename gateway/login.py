@@ -92,13 +92,15 @@ async def callback(request: web.Request) -> web.StreamResponse:
         if _session_at_hand(parts, asked.session, asked.site):
             return redirect(error.return_to if error.return_to != "/" else asked.origin.url("/"))
         raise
-    if not sign_in.again and not sign_in.onward and _session_at_hand(parts, asked.session, asked.site):
-        return _arrive(parts, asked, request, sign_in)
+    at_hand = _session_at_hand(parts, asked.session, asked.site)
+    since = at_hand if at_hand and at_hand.issued >= sign_in.started else None
+    if since and not sign_in.again and not sign_in.onward:
+        return _signed_in_meanwhile(parts, asked, request, sign_in, since)
     try:
         session = await _completed(parts, asked, request, sign_in)
     except GatewayError as error:
-        if error.reason in _SPENT and (session_at_hand := _since(parts, asked, sign_in)):
-            return _onward(parts, asked, request, sign_in, session_at_hand)
+        if error.reason in _SPENT and (found := since if sign_in.again else at_hand):
+            return _signed_in_meanwhile(parts, asked, request, sign_in, found)
         error.return_to = sign_in.return_to
         raise
     parts.telemetry.signed_in("ok")
@@ -155,9 +157,9 @@ def _stop(parts: Parts, asked: Asked, request: web.Request, return_to: str, agai
     """The pages that stand before a sign-in that would not help, or that nobody asked for."""
     now, site = parts.clock(), asked.site
     if _cookie_by_another_name(parts, asked, request):
-        return _loop(parts, asked, "cookie-name", expected=site.cookie_name, found=asked.cookie_name)
+        return _loop(parts, asked, "cookie-name", return_to)
     if asked.reason in _LOOPS and cookies.rounds(request, site, parts.sealer, now) >= cookies.MAX_ROUNDS:
-        response = _loop(parts, asked, _LOOPS[asked.reason])
+        response = _loop(parts, asked, _LOOPS[asked.reason], return_to)
         cookies.forget_rounds(response, site)
         return response
     if client_of(asked.user_agent) == "wechat":
@@ -177,15 +179,16 @@ def _cookie_by_another_name(parts: Parts, asked: Asked, request: web.Request) ->
     return not asked.session and bool(_session_at_hand(parts, request.cookies.get(asked.site.cookie_name, ""), asked.site))
 
 
-def _loop(parts: Parts, asked: Asked, cause: str, *, expected: str = "", found: str = "") -> web.StreamResponse:
-    expected = expected or asked.site.cookie_name
-    found = found or asked.cookie_name
+def _loop(parts: Parts, asked: Asked, cause: str, return_to: str) -> web.StreamResponse:
+    expected, found = asked.site.cookie_name, asked.cookie_name
     log.error(
         "a sign-in does not stick (%s): site %s at %s, refused as %s; cookie here %s, in nginx %s",
         cause, asked.site.name, asked.origin, asked.reason, expected, found,
     )  # fmt: skip
     parts.telemetry.signed_in("loop")
-    return parts.pages.render("loop", language=asked.language, status=500, cause=cause, expected=expected, found=found)
+    return parts.pages.render(
+        "loop", language=asked.language, status=500, cause=cause, expected=expected, found=found, retry_url=return_to
+    )
 
 
 def _start(
@@ -383,10 +386,17 @@ def _arrive(parts: Parts, asked: Asked, request: web.Request, sign_in: SignIn) -
     return redirect(sign_in.return_to + ("#" if client_of(asked.user_agent) in ("wecom", "private") else ""))
 
 
-def _since(parts: Parts, asked: Asked, sign_in: SignIn) -> Session | None:
-    """The session at hand if it was issued after *sign_in* began: a reload of its callback must not look like a failure."""
-    session = _session_at_hand(parts, asked.session, asked.site)
-    return session if session and session.issued >= sign_in.started else None
+def _signed_in_meanwhile(
+    parts: Parts, asked: Asked, request: web.Request, sign_in: SignIn, session: Session
+) -> web.StreamResponse:
+    """Another tab was quicker, or the callback was opened again: go on with the session at hand.
+
+    One that is not younger than the sign-in may be the very one that nginx refused, so this counts as a round.
+    """
+    response = _onward(parts, asked, request, sign_in, session)
+    if session.issued <= sign_in.started:
+        cookies.count_round(response, request, asked.site, parts.sealer, int(parts.clock()))
+    return response
 
 
 def _session_at_hand(parts: Parts, value: str, site: Site) -> Session | None:

@@ -492,6 +492,21 @@ async def test_loop_of_keys(browse: Browse) -> None:
     assert (page.status, page.reason) == (500, "keys")
 
 
+@pytest.mark.parametrize("between_s", [0, 1])
+async def test_loop_of_two_gateways(
+    browse: Browse, gateway: Gateway, start: Start, make_config: MakeConfig, clock: Clock, between_s: int
+) -> None:
+    """A session good for the pages but not for the check, whose keys are others, never leads on without being counted."""
+    other = await start(make_config(signing_keys=["o" * 43]))
+    browser = browse("zhangsan")
+    browser.addresses = gateway.addresses | {"check": other.addresses["check"]}
+
+    page = await rounds(browser, lambda: clock.advance(between_s))
+
+    assert (page.status, page.reason) == (500, "keys")
+    assert HOME in page.links
+
+
 async def test_loop_of_clocks(browse: Browse, start: Start, make_config: MakeConfig, clock: Clock) -> None:
     """A session that is over as soon as it was issued, twice in a row: the page names the clocks."""
     gateway = await start(make_config(session={"lifetime": "50s", "renew_after": "40s"}))

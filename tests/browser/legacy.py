@@ -16,7 +16,8 @@ fetch('/api/items', {headers: {Accept: 'application/json'}}).then(async answer =
 </script>"""
 
 FORM = """<h1>{path}</h1><p>user: <b id=user>{user_id}</b></p><a id=link href='{to}'>link</a>
-<form method=post action='{to}'><input id=text name=text><input name=kept value='a&amp;b %26 张'><button id=send>send</button></form>"""
+<form method=post action='{to}'><input id=text name=text><input name=kept value='a&amp;b %26 张'>
+<button id=send>send</button></form>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +66,3 @@ class Legacy:
 
 def _page(text: str) -> web.Response:
     return web.Response(text=f"<!doctype html><meta charset=utf-8><link rel=icon href='data:,'>{text}", content_type="text/html")
-

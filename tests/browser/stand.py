@@ -104,6 +104,7 @@ class Stand:
     clock: Clock
     config: Config
     gateway: Gateway
+    http_port: int  #: where ``also_http`` is served
     app: Legacy = field(default_factory=Legacy)
 
     def url(self, site: str, path: str = "/") -> str:
@@ -113,6 +114,7 @@ class Stand:
     def is_own(self, url: str) -> bool:
         """Whether an address is one of the sites' or the sandbox's."""
         own = {self.url(site) for site in self.sites} | {f"{self.sandbox.url}/"}
+        own.add(f"http://{self.sites['home'][0]}:{self.http_port}/")
         return any(url.startswith(each) for each in own)
 
     def cookie_name(self, site: str) -> str:
@@ -147,12 +149,22 @@ def settings_for(sandbox: Sandbox, sites: Mapping[str, str], folder: Path, chang
 
 @contextlib.asynccontextmanager
 async def running(
-    *, scheme: str = "http", callback: str = "home", nginx: Mapping[str, str] | None = None, **changes: Any
+    *,
+    scheme: str = "http",
+    callback: str = "home",
+    nginx: Mapping[str, str] | None = None,
+    also_http: str = "",
+    other_key_checks: bool = False,
+    **changes: Any,
 ) -> AsyncIterator[Stand]:
-    """Start an installation; *nginx* replaces texts of the written ``upstream.conf``, *changes* settings."""
+    """Start an installation.
+
+    *nginx* replaces texts of ``upstream.conf``, *changes* settings; *also_http* is a site of https that is served by plain
+    http as well; *other_key_checks* lets a gateway with another signing key answer nginx's question.
+    """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wecom-")))
-        sockets = [stack.enter_context(_listening()) for _ in range(2)]
+        sockets = [stack.enter_context(_listening()) for _ in range(3)]
         ports = sockets[0].getsockname()[1], sockets[1].getsockname()[1]
         sites = HTTPS_SITES if scheme == "https" else HTTP_SITES
         urls = {name: f"{scheme}://{host}:{ports[port]}" for name, (host, port) in sites.items()}
@@ -160,11 +172,14 @@ async def running(
         domain = urls[callback].partition("//")[2]
         sandbox = await stack.enter_async_context(Sandbox.start(clock=clock, oauth_domain=domain))
         config = settings_for(sandbox, urls, folder, {"callback_site": callback} | changes)
-        stand = Stand(scheme, folder, sites, ports, sandbox, clock, config, Gateway(config, clock=clock))
+        gateway = Gateway(config, clock=clock)
+        stand = Stand(scheme, folder, sites, ports, sandbox, clock, config, gateway, sockets[2].getsockname()[1])
         await stand.gateway.__aenter__()
         stack.push_async_callback(stand.stop_gateway)
+        if other_key_checks:
+            nginx = await _other_key(stack, stand)
         app = await _serve(stack, stand.app)
-        _configure(stand, app, nginx or {})
+        _configure(stand, app, nginx or {}, also_http)
         await stack.enter_async_context(_nginx(folder, sockets))
         yield stand
 
@@ -181,7 +196,18 @@ async def _serve(stack: contextlib.AsyncExitStack, app: Legacy) -> str:
     return f"127.0.0.1:{runner.addresses[0][1]}"
 
 
-def _configure(stand: Stand, app: str, replaced: Mapping[str, str]) -> None:
+async def _other_key(stack: contextlib.AsyncExitStack, stand: Stand) -> Mapping[str, str]:
+    """Start a gateway with another signing key, and give what makes nginx ask it."""
+    folder = stand.folder / "other"
+    folder.mkdir()
+    listen = {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")}
+    urls = {site: stand.url(site).rstrip("/") for site in stand.sites}
+    config = settings_for(stand.sandbox, urls, folder, {"signing_keys": ["o" * 43], "listen": listen})
+    await stack.enter_async_context(Gateway(config, clock=stand.clock))
+    return {f"unix:{stand.folder}/check.sock": listen["check"]}
+
+
+def _configure(stand: Stand, app: str, replaced: Mapping[str, str], also_http: str) -> None:
     folder, secure = stand.folder, stand.scheme == "https"
     snippets.install(folder / "wecom", stand.config)
     upstream = folder / "wecom" / "upstream.conf"
@@ -194,6 +220,7 @@ def _configure(stand: Stand, app: str, replaced: Mapping[str, str]) -> None:
         SERVER.format(port=stand.ports[port], tls=" ssl" * secure, host=host, site=site, app=app)
         for site, (host, port) in stand.sites.items()
     ]
+    servers.append(_http_server(stand, also_http, app))
     temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     user = "user root;" if os.geteuid() == 0 else ""
     tls = f"ssl_certificate {folder}/tls.pem; ssl_certificate_key {folder}/tls.pem;" * secure
@@ -201,6 +228,13 @@ def _configure(stand: Stand, app: str, replaced: Mapping[str, str]) -> None:
         (folder / "tls.pem").write_bytes(_certificate({host for host, _ in stand.sites.values()}))
     text = NGINX.format(user=user, folder=folder, temporary=temporary, tls=tls, servers="".join(servers))
     (folder / "nginx.conf").write_text(text, "utf-8")
+
+
+def _http_server(stand: Stand, site: str, app: str) -> str:
+    """The third socket: a site by plain http, or nothing to see."""
+    if not site:
+        return f"server {{ listen 127.0.0.1:{stand.http_port}; return 444; }}"
+    return SERVER.format(port=stand.http_port, tls="", host=stand.sites[site][0], site=site, app=app)
 
 
 @contextlib.asynccontextmanager

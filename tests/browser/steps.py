@@ -45,9 +45,10 @@ async def sign_in(page: Page, stand: Stand, path: str = "/start", *, site: str =
 
 
 async def says(page: Page, *texts: str) -> None:
-    """The page is one of ours and holds each text."""
+    """The page is one of ours, its script has run, and it holds each text."""
     for text in texts:
         await expect(page.locator("main")).to_contain_text(text)
+    await page.wait_for_load_state()
 
 
 def reason(page: Page, slug: str) -> Locator:
@@ -55,9 +56,15 @@ def reason(page: Page, slug: str) -> Locator:
     return page.locator(".foot code", has_text=re.compile(f"^{re.escape(slug)}$"))
 
 
+async def session_values(context: BrowserContext) -> dict[str, str]:
+    """The session cookies in the browser."""
+    found = {str(cookie.get("name")): str(cookie.get("value")) for cookie in await context.cookies()}
+    return {name: value for name, value in found.items() if "wecom_session" in name}
+
+
 async def session_cookies(context: BrowserContext) -> set[str]:
     """Names of the session cookies in the browser."""
-    return {str(cookie.get("name")) for cookie in await context.cookies() if "wecom_session" in str(cookie.get("name"))}
+    return set(await session_values(context))
 
 
 def scans(stand: Stand) -> int:
