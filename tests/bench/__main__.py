@@ -54,6 +54,7 @@ _ROLES = ("nginx", "answerer", "wrk")
     help="What nginx sends to that peer, or to all, such as a cookie that it accepts.",
 )
 @click.option("--pin", "pins", multiple=True, metavar="ROLE=CPUS", help=f"Pin to CPUs by taskset; roles: {', '.join(_ROLES)}.")
+@click.option("--nginx-main", default="", help="Further lines for the outermost level of nginx.conf, like 'pcre_jit on;'.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False, writable=True), help="Write all figures.")
 @click.option("--svg", "svg_file", type=click.Path(path_type=Path, dir_okay=False, writable=True), help="Write a chart.")
 @click.option(
@@ -71,6 +72,7 @@ def main(
     peers: tuple[str, ...],
     peer_headers: tuple[str, ...],
     pins: tuple[str, ...],
+    nginx_main: str,
     json_file: Path | None,
     svg_file: Path | None,
     keep: Path | None,
@@ -86,9 +88,11 @@ def main(
         pinned = dict(_pin(text) for text in pins)
     except (ValueError, KeyError) as error:
         raise click.UsageError(str(error.args[0])) from None
-    options = Options(rounds, seconds, connections, long_s=long_s, scale=scale, pins=pinned)
+    options = Options(rounds, seconds, connections, long_s=long_s, scale=scale, nginx_main=nginx_main, pins=pinned)
     if quick:
-        options = Options(2, 1, connections, 0, 20_000, 3, show_all=False, long_s=long_s, scale=scale, pins=pinned)
+        options = Options(
+            2, 1, connections, 0, 20_000, 3, show_all=False, long_s=long_s, scale=scale, nginx_main=nginx_main, pins=pinned
+        )
     report = _run(options, rows, others, keep)
     click.echo(report.text())
     if json_file:

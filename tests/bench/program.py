@@ -39,6 +39,7 @@ class Options:
     show_all: bool = True  #: measure the memory with all sessions seen
     long_s: int = 0
     scale: bool = False
+    nginx_main: str = ""
     pins: Mapping[str, str] | None = None
 
 
@@ -63,7 +64,7 @@ async def bench(options: Options, rows: Sequence[Row], peers: Sequence[Peer], fo
 async def _stage(
     options: Options, rows: Sequence[Row], peers: Sequence[Peer], folder: Path, stack: AsyncExitStack, say: Say
 ) -> Stage:
-    site = Site(folder, Ports())
+    site = Site(folder, Ports(), main=options.nginx_main)
     site.prepare(peers)
     stack.callback(shutil.rmtree, site.cache, ignore_errors=True)
     sealed = Sealed(folder)
@@ -153,6 +154,7 @@ def _how(options: Options) -> dict[str, Any]:
         "connections": options.connections,
         "rounds": options.rounds,
         "seconds": options.seconds,
+        "nginx_main": options.nginx_main or None,
         "pinned": ", ".join(f"{role} to {cpus}" for role, cpus in pins.items()) or None,
     }
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway import snippets
-from gateway.config import Address, Config
+from gateway.config import Config
+from gateway.values import Address
 from tests.bench.peers import Peer
 from tests.bench.requests import HOST, user_id
 
@@ -59,6 +60,7 @@ class Site:
     folder: Path
     ports: Ports
     signing_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    main: str = ""  #: further lines for the outermost level of every nginx.conf
     wecom_url: str = "http://127.0.0.1:9"  #: nobody: only the burst of sign-ins asks WeCom anything
     corp: tuple[str, int, str] = ("ww0123456789abcdef", 1000002, "a-secret-that-nobody-uses")
 
@@ -122,7 +124,7 @@ class Site:
         return (memory if memory.is_dir() and os.access(memory, os.W_OK) else self.folder) / f"wecom-bench-{os.getpid()}"
 
     def _nginx(self, name: str, folder: Path, cached: bool, peers: Sequence[Peer]) -> str:
-        return f"""{_HEAD.format(root="user root;" if os.geteuid() == 0 else "", log=self.logs / f"nginx-{name}.log")}
+        return f"""{self._head(name)}
 http {{
 {_HTTP}
     include wecom/upstream.conf;
@@ -159,13 +161,22 @@ http {{
 }}
 """
 
+    def _head(self, name: str) -> str:
+        return f"""{"user root;" if os.geteuid() == 0 else ""}
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log {self.logs}/nginx-{name}.log error;
+{self.main}
+events {{ worker_connections 16000; }}"""
+
     def no_op(self) -> Path:
         """Write the nginx that answers every question with an empty 204, and the app with a 200; give its nginx.conf."""
         folder = self.folder / "nginx-no-op"
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         conf = folder / "nginx.conf"
         conf.write_text(
-            f"""{_HEAD.format(root="user root;" if os.geteuid() == 0 else "", log=self.logs / "nginx-no-op.log")}
+            f"""{self._head("no-op")}
 http {{
 {_HTTP}
     server {{
@@ -179,13 +190,6 @@ http {{
         )
         return conf
 
-
-_HEAD = """{root}
-daemon off;
-worker_processes 1;
-pid nginx.pid;
-error_log {log} error;
-events {{ worker_connections 16000; }}"""
 
 _HTTP = """    client_body_temp_path tmp/body;
     proxy_temp_path tmp/proxy;
