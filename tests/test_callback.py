@@ -442,6 +442,19 @@ async def test_again_after_a_minute_without_session(browse: Browse, clock: Clock
     assert leads_to(page, REPORT)
 
 
+async def test_another_tab_was_quicker(browse: Browse, sandbox: Sandbox, clock: Clock) -> None:
+    """A sign-in that another tab made needless goes to its own page and leaves its code unspent."""
+    browser = browse("zhangsan")
+    callback = await browser.bring_code(REPORT)
+    clock.advance(1)
+    await browser.open(HOME)
+
+    page = await browser.get(callback)
+
+    assert (page.status, page.location, page.cookies_set) == (303, f"{REPORT}#", {})
+    assert sandbox.state.count(EXCHANGE) == 1
+
+
 async def test_reload_of_a_sign_in_anew(browse: Browse, clock: Clock) -> None:
     """The callback of a sign-in anew, reloaded after a minute, goes to its page too: the session at hand is its own."""
     browser = browse("zhangsan")
