@@ -33,6 +33,7 @@ class Load:
     answerer: int | None = None  #: process ids: whose CPU and memory are told
     nginx: int | None = None
     ours: Mapping[str, int] = field(default_factory=dict)  #: every process that we started: what is left is others'
+    others_known: bool = True  #: False for a peer: its own helpers cannot be told from strangers
     prefix: tuple[str, ...] = ()  #: before the command: pinning
 
     async def run(self, seconds: int, start: int = 0) -> Run:
@@ -48,7 +49,7 @@ class Load:
             cpu_us=_per_request(spent.get(self.answerer or 0, 0.0), counted),
             nginx_us=_per_request(spent.get(self.nginx or 0, 0.0), counted),
             rss_mb=proc.rss_mb(self.answerer) if self.answerer is not None else 0.0,
-            others=max(0.0, (busy - sum(used) - _own_s() + own) / there_was) if there_was else 0.0,
+            others=max(0.0, (busy - sum(used) - _own_s() + own) / there_was) if there_was and self.others_known else 0.0,
         )
 
     async def _wrk(self, seconds: int, start: int) -> Run:

@@ -141,6 +141,7 @@ class Stage:
             answerer=None if row.name in ("unprotected", "proxied-open") else self.pids.get(row.answerer),
             nginx=None if row.alone else self.pids[f"nginx-{front}"],
             ours=self.pids,
+            others_known=not row.answerer.startswith("peer:"),
             prefix=self.pinned("wrk"),
         )
 
