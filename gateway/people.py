@@ -89,6 +89,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     session = _genuine(parts, asked)
     if session:
         everywhere = b"everywhere=1" in (await request.read()).split(b"&")
+        parts.standing.forget_ended(parts.clock())
         parts.standing.end(session)
         if everywhere:
             parts.standing.revoke(session.member.user_id, parts.clock())
@@ -119,11 +120,11 @@ _PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
 def _genuine(parts: Parts, asked: Asked) -> Session | None:
     """The session at hand if it is in force for this site."""
     try:
-        opened = parts.sessions.open(asked.session, site=asked.site.name)
-        parts.standing.check(opened.session)
+        session = parts.sessions.open(asked.session, site=asked.site.name)
+        parts.standing.check(session)
     except SignInNeeded:
         return None
-    return opened.session
+    return session
 
 
 def _about(session: Session) -> dict[str, Any]:

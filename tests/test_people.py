@@ -89,7 +89,7 @@ async def test_me_signed_out(browse: Browse) -> None:
 async def test_me_of_a_session_that_is_over(lisi: Browser, gateway: Gateway, clock: Clock, spoil: str) -> None:
     """A session that lets nobody in shows nobody either."""
     value = lisi.session(HOME)
-    session = gateway.live.now.sessions.genuine(value).session
+    session = gateway.live.now.sessions.genuine(value)
     if spoil == "forged":
         value = value[:-3] + "abc"
     elif spoil == "ended":
@@ -141,6 +141,19 @@ async def test_logout(lisi: Browser, browse: Browse) -> None:
     assert await reason(lisi) == "no-session"
     assert await reason(lisi, copy) == "signed-out"
     assert await reason(other) == "204"
+
+
+async def test_sign_outs_are_forgotten(lisi: Browser, browse: Browse, gateway: Gateway, clock: Clock) -> None:
+    """What was signed out is remembered until it would have ended anyway, so that sign-outs do not fill the memory."""
+    await lisi.post(LOGOUT)
+    clock.advance(12 * 3600 - 1)
+    for _ in range(2):
+        another = browse("zhangsan")
+        await another.open(HOME)
+        await another.post(LOGOUT)
+        clock.advance(1)
+
+    assert len(gateway.live.now.standing) == 2
 
 
 async def test_everywhere(lisi: Browser, browse: Browse) -> None:
