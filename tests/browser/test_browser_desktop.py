@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
@@ -161,3 +163,21 @@ async def test_callbacks_of_other_hosts_can_be_opened_again(stand: Stand, contex
 
     assert page.url == stand.url("erp", "/start?a=1")
     assert scans(stand) == 1
+
+
+async def test_one_scan_serves_many_tabs(stand: Stand, context: BrowserContext) -> None:
+    """Many tabs show a QR code, one is scanned: the others open by their links, or by a scan of their own, each its own page."""
+    tabs = [await context.new_page() for _ in range(8)]
+    links = [stand.url("home", f"/page/{number}?n={number}#n{number}") for number in range(len(tabs))]
+    await asyncio.gather(*(tab.goto(link) for tab, link in zip(tabs, links, strict=True)))
+    for tab in tabs:
+        await at_qr(tab, stand)
+    await scan(tabs[0], stand)
+    await tabs[0].wait_for_url(links[0])
+    shown = scans(stand)
+    await asyncio.gather(*(tab.goto(link) for tab, link in zip(tabs[1:-1], links[1:-1], strict=True)))
+    assert scans(stand) == shown
+    await scan(tabs[-1], stand)
+    for tab, link in zip(tabs, links, strict=True):
+        await tab.wait_for_url(link)
+        await let_in(tab)

@@ -7,7 +7,7 @@ from playwright.async_api import BrowserContext, Page, expect
 
 from tests.browser.legacy import Post
 from tests.browser.stand import Stand
-from tests.browser.steps import says, scan, sign_in
+from tests.browser.steps import let_in, says, scan, sign_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -49,6 +49,24 @@ async def test_forms_of_other_sites_are_not_sent_again(stand: Stand, page: Page)
     assert stand.app.posts == []
 
 
+async def test_a_second_end_is_as_the_first(stand: Stand, page: Page) -> None:
+    """Half a day after a form was sent again its next end asks for a sign-in as the first did, without talk of cookies."""
+    await page.clock.install()
+    await sign_in(page, stand)
+    for ends in (1, 2):
+        await page.goto(stand.url("home", "/form?to=/save"))
+        stand.clock.advance(OVER_S)
+        await page.clock.fast_forward(OVER_S * 1000)
+        await page.click("#send")
+        await says(page, "内容不会丢")
+        await expect(page.locator("#again")).to_be_hidden()
+        async with page.expect_popup() as opening:
+            await page.click("#open")
+        await scan(await opening.value, stand)
+        await expect(page.locator("h1")).to_have_text("saved")
+        assert len(stand.app.posts) == ends
+
+
 @pytest.mark.parametrize("target", ["home", "intranet"])
 async def test_signed_in_people_post_to_nobody_elses_site(stand: Stand, page: Page, target: str) -> None:
     """Even signed in, a form of another site arrives without the session (SameSite=Lax) and is not sent again with it."""
@@ -72,6 +90,19 @@ async def test_frames_sign_in_by_a_second_window(stand: Stand, page: Page) -> No
     await expect(frame.locator("#user")).to_have_text("zhangsan")
     assert stand.app.asked[-1] == "/inner?a=1"
     assert page.url == stand.url("home", "/public/framing?to=/inner%3Fa%3D1")
+
+
+async def test_frames_of_other_sites_open_by_themselves(stand: Stand, page: Page) -> None:
+    """In a frame of another site no browser sends our cookie: the page in it leads to a window of its own, which opens."""
+    await page.goto(stand.url("erp", f"/public/framing?to={stand.url('home', '/inner?a=1')}"))
+    frame = page.frame_locator("iframe")
+    async with page.expect_popup() as opening:
+        await frame.locator("#framed a").click()
+    own = await opening.value
+    await scan(own, stand)
+    await let_in(own)
+
+    assert own.url == stand.url("home", "/inner?a=1")
 
 
 @pytest.mark.parametrize("site, fragment", [("home", "#/orders/7?x=1"), ("intranet", "")])
