@@ -29,9 +29,9 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             rule = rules.parse(request.rel_url.raw_path)
             site = now.sites.find(asked.get("X-WeCom-Site", ""), asked.get("Host", ""))
             navigation = "X-WeCom-Navigation" in asked
-            opened = now.sessions.open(asked.get("X-WeCom-Session", ""), site=site.name, navigation=navigation)
-            now.standing.check(opened.session)
-            rules.check(opened.session, rule)
+            seen = now.sessions.seen(asked.get("X-WeCom-Session", ""), site=site.name, navigation=navigation)
+            now.standing.check(seen)
+            rules.check(seen, rule)
         except SignInNeeded as needed:
             return refusal(401, needed.reason)
         except Denied as denied:
@@ -42,7 +42,7 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             log.exception("internal: the check failed")
             return refusal(403, "internal")
         now.telemetry.checked(204)
-        headers = opened.identity.copy()
+        headers = seen.identity.copy()
         if now.config.cache:
             headers["X-Accel-Expires"] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
         return web.Response(status=204, headers=headers)

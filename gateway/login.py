@@ -402,11 +402,11 @@ def _signed_in_meanwhile(
 def _session_at_hand(parts: Parts, value: str, site: Site) -> Session | None:
     """The session in *value* if it lets its member in right now."""
     try:
-        opened = parts.sessions.open(value, site=site.name)
-        parts.standing.check(opened.session)
+        session = parts.sessions.open(value, site=site.name)
+        parts.standing.check(session)
     except SignInNeeded:
         return None
-    return opened.session
+    return session
 
 
 def _query(**items: str) -> str:

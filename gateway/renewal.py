@@ -24,7 +24,7 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
     None where the session no longer opens or is over: then a sign-in is due. Raises LoginFailed for a member who is gone.
     """
     try:
-        session = parts.sessions.open(asked.session, site=asked.site.name).session
+        session = parts.sessions.open(asked.session, site=asked.site.name)
     except SignInNeeded:
         return None
     if parts.standing.ended(session):

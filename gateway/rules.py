@@ -12,7 +12,7 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 from gateway.errors import Denied
-from gateway.session import Session
+from gateway.session import Seen, Session
 
 AUTH = "/_wecom/auth"
 MAX_BYTES = 8192
@@ -27,8 +27,8 @@ class Rule:
     everyone: bool = False
     users: frozenset[str] = frozenset()  #: member ids, case-folded
 
-    def admits(self, session: Session) -> bool:
-        return self.everyone or session.member.user_id.casefold() in self.users
+    def admits(self, session: Session | Seen) -> bool:
+        return self.everyone or session.user_id.casefold() in self.users
 
 
 @lru_cache(maxsize=1024)
@@ -48,7 +48,7 @@ def parse(path: str) -> Rule:
     return Rule(text, users=frozenset(users))
 
 
-def check(session: Session, rule: Rule) -> None:
+def check(session: Session | Seen, rule: Rule) -> None:
     """Return if *rule* admits the member of *session*; else Denied ``rule``."""
     if not rule.admits(session):
         raise Denied("rule", rule=rule.text)

@@ -43,6 +43,14 @@ class Session:
     departments: tuple[int, ...] = ()  #: own departments and their ancestors
     tags: Mapping[int, bool] = field(default_factory=lambda: _NO_TAGS)  #: the tags that were looked at, and whether each holds
 
+    @property
+    def user_id(self) -> str:
+        return self.member.user_id
+
+    @property
+    def leader_of(self) -> tuple[int, ...]:
+        return self.member.leader_of
+
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
@@ -58,7 +66,7 @@ class Lifetimes:
         """When a session issued at *issued* and (re)signed *now* ends."""
         return min(now + self.lifetime_s, issued + self.max_lifetime_s)
 
-    def renewal_due(self, session: Session, now: float) -> bool:
+    def renewal_due(self, session: Session | Seen, now: float) -> bool:
         return now >= session.renewed + self.renew_after_s
 
     def put_off(self, session: Session, now: int) -> Session:
@@ -67,11 +75,39 @@ class Lifetimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A session whose signature was genuine, with the headers that announce it made once."""
+class Seen:
+    """What the check needs of a session whose signature was genuine, and the headers that announce it, made once.
 
-    session: Session
+    A process remembers a hundred thousand of these; what only pages show is read anew from the cookie.
+    """
+
+    id: str
+    user_id: str
+    site: str
+    issued: int
+    renewed: int
+    ends: int
+    read: int
+    leader_of: tuple[int, ...]
+    departments: tuple[int, ...]
+    tags: Mapping[int, bool]
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
+
+    @classmethod
+    def of(cls, session: Session, *, raw: bool) -> Seen:
+        return cls(
+            session.id,
+            session.user_id,
+            session.site,
+            session.issued,
+            session.renewed,
+            session.ends,
+            session.read,
+            session.member.leader_of,
+            session.departments,
+            session.tags,
+            CIMultiDict(identity_headers(session, raw=raw)),
+        )
 
 
 class Sessions:
@@ -99,13 +135,13 @@ class Sessions:
         self._clock = clock
         self._raw_headers = raw_headers
         self._half = max(1, remembered // 2)
-        self._recent: dict[bytes, Opened] = {}
-        self._older: dict[bytes, Opened] = {}
+        self._recent: dict[bytes, Seen] = {}
+        self._older: dict[bytes, Seen] = {}
 
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
         value = self._sealer.sign(PURPOSE, self._claims(session))
-        headers = sum(len(name) + len(text.encode()) + 4 for name, text in self._announced(session).identity.items())
+        headers = sum(len(name) + len(text.encode()) + 4 for name, text in identity_headers(session, raw=self._raw_headers))
         for what, size, limit in (("session cookie", len(value), MAX_BYTES), ("identity headers", headers, MAX_HEADER_BYTES)):
             if size > limit:
                 raise LoginFailed(
@@ -116,13 +152,35 @@ class Sessions:
                 )
         return value
 
-    def open(self, value: str, *, site: str, navigation: bool = False) -> Opened:
+    def open(self, value: str, *, site: str, navigation: bool = False) -> Session:
         """Give the session in *value* if it is ours, for *site*, and not over; else raise SignInNeeded with the reason.
 
         ``renew`` is raised for navigations only: everything else keeps using the session until it ends.
         """
-        opened = self.genuine(value)
-        session, now = opened.session, self._clock()
+        session = self.genuine(value)
+        self._in_force(session, site, navigation)
+        return session
+
+    def seen(self, value: str, *, site: str, navigation: bool = False) -> Seen:
+        """The same for the check: its signature verified once, then remembered."""
+        if not value:
+            raise SignInNeeded("no-session")
+        key = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+        seen = self._recent.get(key)
+        if seen is None:
+            seen = self._older.get(key) or Seen.of(self.genuine(value), raw=self._raw_headers)
+            self._remember(key, seen)
+        self._in_force(seen, site, navigation)
+        return seen
+
+    def genuine(self, value: str) -> Session:
+        """Give the session in *value* whatever its site and end, or raise SignInNeeded ``no-session`` or ``forged``."""
+        if not value:
+            raise SignInNeeded("no-session")
+        return self._read(value)
+
+    def _in_force(self, session: Session | Seen, site: str, navigation: bool) -> None:
+        now = self._clock()
         if session.site != site:
             raise SignInNeeded("other-site")
         if now >= session.ends:
@@ -131,23 +189,8 @@ class Sessions:
             raise SignInNeeded("idle")
         if navigation and self.lifetimes.renewal_due(session, now):
             raise SignInNeeded("renew")
-        return opened
 
-    def genuine(self, value: str) -> Opened:
-        """Give the session in *value* whatever its site and end, or raise SignInNeeded ``no-session`` or ``forged``."""
-        if not value:
-            raise SignInNeeded("no-session")
-        key = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
-        found = self._recent.get(key)
-        if found is None:
-            found = self._older.get(key) or self._announced(self._read(value))
-            self._remember(key, found)
-        return found
-
-    def _announced(self, session: Session) -> Opened:
-        return Opened(session, CIMultiDict(identity_headers(session, raw=self._raw_headers)))
-
-    def _remember(self, key: bytes, found: Opened) -> None:
+    def _remember(self, key: bytes, found: Seen) -> None:
         """Two halves, the older dropped when the newer is full: as bounded as an LRU, with nothing to do on a hit."""
         if len(self._recent) >= self._half:
             self._older, self._recent = self._recent, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.errors import SignInNeeded
-from gateway.session import Session
+from gateway.session import Seen, Session
 
 CLOCK_TOLERANCE_S = 10
 """A session issued up to this long after a revocation is revoked too: two machines' clocks never agree."""
@@ -38,13 +38,13 @@ class Standing:
         """End one session: its person signed out."""
         self._ended[session.id] = session.ends
 
-    def check(self, session: Session) -> None:
+    def check(self, session: Session | Seen) -> None:
         """Return if nothing stands against *session*; else SignInNeeded ``signed-out``, ``revoked`` or ``stale``."""
         if session.id in self._ended:
             raise SignInNeeded("signed-out")
         if not (self._revoked or self._stale):
             return
-        key = session.member.user_id.casefold()
+        key = session.user_id.casefold()
         if session.issued <= self._revoked.get(key, -CLOCK_TOLERANCE_S) + CLOCK_TOLERANCE_S:
             raise SignInNeeded("revoked")
         if session.read < self._stale.get(key, 0):

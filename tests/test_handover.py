@@ -51,7 +51,7 @@ def qr_pages(sandbox: Sandbox) -> int:
 
 
 def opened(gateway: Gateway, value: str) -> Session:
-    return gateway.live.now.sessions.genuine(value).session
+    return gateway.live.now.sessions.genuine(value)
 
 
 async def begun(browser: Browser, url: str) -> str:

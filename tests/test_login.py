@@ -27,7 +27,7 @@ MakeConfig = Callable[..., Config]
 
 
 def session_id(gateway: Gateway, value: str) -> str:
-    return gateway.live.now.sessions.genuine(value).session.id
+    return gateway.live.now.sessions.genuine(value).id
 
 
 # ── the two ways in ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,7 @@ async def browser(browse: Browse, clock: Clock) -> Browser:
 
 
 def session_of(browser: Browser, gateway: Gateway, url: str = HOME) -> Session:
-    return gateway.live.now.sessions.genuine(browser.session(url)).session
+    return gateway.live.now.sessions.genuine(browser.session(url))
 
 
 def reads(sandbox: Sandbox) -> int:
