@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -33,6 +37,12 @@ def wecom_gateway(*arguments: object, **environment: str) -> subprocess.Complete
         [sys.executable, "-m", "gateway", *map(str, arguments)],
         cwd=ROOT, env=inherited | environment, capture_output=True, text=True, encoding="utf-8", timeout=60,
     )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -162,6 +172,30 @@ def test_nginx_install_fits_the_settings(tmp_path: Path) -> None:
     assert re.search(r"wiki +wecom_session_8081;", text)
 
 
+def test_what_is_installed_passes_nginx_whatever_the_sites_are_called(tmp_path: Path) -> None:
+    """Also the short form, whose site is named ``default``, and names that nginx's ``map`` has for itself."""
+    sites = "".join(
+        f'[[site]]\nname = "{name}"\npublic_url = "https://{name}.example.com"\n' for name in ("default", "include", "volatile")
+    )
+    for number, site in enumerate(('public_url = "https://oa.example.com"\n', sites)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "gateway.toml").write_text(SETTINGS.format(site="") + site if number else site + SETTINGS.format(site=""))
+        found = wecom_gateway("nginx", "install", folder / "wecom", "--config", folder / "gateway.toml")
+        (folder / "nginx.conf").write_text(
+            f"pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off;\n"
+            "include wecom/upstream.conf; include wecom/http.conf;\n"
+            "server { listen 127.0.0.1:18999; set $wecom_site default; include wecom/gateway.conf; } }\n"
+        )
+        tested = subprocess.run(
+            [shutil.which("nginx") or "/usr/sbin/nginx", "-t", "-p", folder, "-c", folder / "nginx.conf"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+        assert found.returncode == 0, found.stderr
+        assert tested.returncode == 0, tested.stderr
+
+
 def test_nginx_install_of_bad_settings_writes_nothing(tmp_path: Path) -> None:
     """Settings with mistakes are exit 1, and no file is touched."""
     (tmp_path / "gateway.toml").write_text("agent_id = 0\n")
@@ -176,3 +210,52 @@ def test_version_is_the_packages(tmp_path: Path) -> None:
     from gateway import __version__
 
     assert wecom_gateway("--version").stdout.strip() == f"wecom-gateway, version {__version__}"
+
+
+def started(*command: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def line_with(process: subprocess.Popen[str], wanted: str) -> str:
+    """The first line of the output that holds *wanted*; an empty one when it ends without."""
+    assert process.stdout
+    return next((line for line in process.stdout if wanted in line), "")
+
+
+def test_sandbox_says_where_it_is_and_ends_when_told() -> None:
+    """``sandbox`` prints its two addresses, both on loopback, once they answer; SIGTERM ends it with exit 0."""
+    with started("-m", "gateway", "sandbox", "--port", free_port(), "--control-port", free_port()) as process:
+        url = re.search(r"http://127\.0\.0\.1:\d+/_sandbox/$", line_with(process, "control: "))
+        assert url
+        with urllib.request.urlopen(url[0]) as answer:
+            listed = json.load(answer)
+        process.terminate()
+
+    assert listed
+    assert process.returncode == 0
+
+
+def test_sandbox_on_a_taken_port_is_one_line() -> None:
+    """A taken port is exit 1 and a line that names the option."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = wecom_gateway("sandbox", "--port", taken.getsockname()[1], "--control-port", free_port())
+
+    assert found.returncode == 1
+    assert "--port" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_without_uvloop_it_serves_all_the_same(tmp_path: Path) -> None:
+    """uvloop is for speed only: where it is absent the gateway starts on asyncio's own loop."""
+    path = tmp_path / "gateway.toml"
+    listen = "\n".join(f'{name} = "unix:{tmp_path}/{name}"' for name in ("check", "pages", "ops"))
+    path.write_text(SETTINGS.format(site=ONE_SITE).partition("[listen]")[0] + "[listen]\n" + listen)
+    program = "import sys; sys.modules['uvloop'] = None; from gateway.cli import main; main()"
+    with started("-c", program, "serve", "--config", path) as process:
+        assert f"check unix:{tmp_path}/check" in line_with(process, "listening")
+        process.terminate()
+
+    assert process.returncode == 0
