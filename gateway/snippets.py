@@ -11,6 +11,9 @@ _HERE = Path(__file__).parent
 FOLDERS = (_HERE / "nginx_snippets", _HERE.parent / "nginx")
 """In an installed package and in a checkout."""
 
+_MAP_WORDS = frozenset({"default", "hostnames", "include", "volatile"})
+"""Site names that nginx's ``map`` takes for words of its own unless a backslash stands before them."""
+
 
 def folder() -> Path:
     """Where the snippets are."""
@@ -35,21 +38,14 @@ def install(target: Path, config: Config | None) -> list[Path]:
 
 
 def upstream(config: Config) -> str:
-    """``upstream.conf`` for *config*: where the gateway listens, and the session cookie's name of each site."""
+    """The shipped ``upstream.conf``, with where the gateway listens and the session cookie's name of each site."""
+    text = (folder() / "upstream.conf").read_text("utf-8")
+    for port, address in ((9180, config.listen.check), (9181, config.listen.pages)):
+        text = text.replace(f"server 127.0.0.1:{port};", f"server {address};")
     names = {site.name: site.cookie_name for site in config.sites}
-    only = next(iter(names.values()))
-    lines = [f"    {name:<20} {cookie};" for name, cookie in names.items()]
-    listen = config.listen
-    return "\n".join(
-        [
-            "# Where the gateway listens, and the name of each site's session cookie. Context: http.",
-            "# Written by `wecom-gateway nginx install` from the gateway's settings.",
-            f"upstream wecom_check {{ server {listen.check}; keepalive 64; }}",
-            f"upstream wecom_pages {{ server {listen.pages}; keepalive 8; }}",
-            "map $wecom_site $wecom_cookie_name {",
-            f"    default              {only};",
-            *lines,
-            "}",
-            "",
-        ]
-    )
+    lines = [("default", next(iter(names.values())))]
+    if len(names) > 1:
+        lines += [(f"\\{name}" if name in _MAP_WORDS else name, cookie) for name, cookie in names.items()]
+    table = "".join(f"    {name} {cookie};\n" for name, cookie in lines)
+    head, _, _ = text.partition("map $wecom_site $wecom_cookie_name {")
+    return f"{head}map $wecom_site $wecom_cookie_name {{\n{table}}}\n"
