@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.stand import Stand, running
 
@@ -23,12 +23,15 @@ FLAGS = [
     "EXCLUDE localhost, EXCLUDE 127.0.0.1, MAP * ~NOTFOUND",
 ]
 
+PATIENCE_MS = 20_000
+
 NewContext = Callable[..., Awaitable[BrowserContext]]
 StartStand = Callable[..., Awaitable[Stand]]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def browser() -> AsyncIterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         yield browser
@@ -60,7 +63,7 @@ async def new_context(browser: Browser) -> AsyncIterator[NewContext]:
 
     async def make(stand: Stand, *, holder: str = "", **options: Any) -> BrowserContext:
         context = await browser.new_context(**({"locale": "zh-CN"} | options))
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         watch(context, stand, troubles)
         if holder:
