@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -196,6 +197,8 @@ async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] 
     async with Gateway(load()) as gateway:
         log.info("listening: %s", ", ".join(f"{name} {address}" for name, address in gateway.addresses.items()))
         ready(gateway)
+        gc.collect()
+        gc.freeze()  # what was built for good is not looked through at every collection
         while not stop.is_set():
             waiting = [asyncio.ensure_future(event.wait()) for event in (stop, reload)]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
