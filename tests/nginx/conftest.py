@@ -74,8 +74,10 @@ class Behind:
     pages: list[Received] = field(default_factory=list)
     app: list[Received] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
+    holds: str = ""  #: what a 204 says of how long cache.conf may keep it (X-Accel-Expires)
 
     def forget(self) -> None:
+        self.holds = ""
         for received in (self.checks, self.pages, self.app):
             received.clear()
 
@@ -100,6 +102,8 @@ class Behind:
         if rule not in ("", "user:zhangsan"):
             return web.Response(status=403, headers={"X-WeCom-Reason": "rule", "X-WeCom-Rule": rule})
         extra = {"X-WeCom-Departments": ",".join(["123456"] * 1500)} if session == "big" else {}
+        if self.holds:
+            extra["X-Accel-Expires"] = self.holds
         return web.Response(status=204, headers=IDENTITY | extra)
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -74,16 +74,17 @@ NAMES = {
     "ported.test": "wecom_session_8080",
 }
 
+SIGNED_IN = {"Cookie": "__Host-wecom_session=good"}
 OVERLONG = "{}=" + "x" * 4001
 
 HOSTS = pytest.mark.parametrize("host", list(NAMES))
 
 
 def session_in(cookie: str, name: str) -> str:
-    """The reference: the first cookie of that name whose value is in our alphabet."""
+    """The reference: the first cookie of that name, if its value is in our alphabet."""
     for key, equals, value in (part.partition("=") for part in cookie.split(";")):
-        if equals and key.strip(" \t") == name and re.fullmatch(r"[A-Za-z0-9_.-]{1,4000}", value.strip(" \t")):
-            return value.strip(" \t")
+        if equals and key.strip(" \t") == name:
+            return value.strip(" \t") if re.fullmatch(r"[A-Za-z0-9_.-]{1,4000}", value.strip(" \t")) else ""
     return ""
 
 
@@ -125,11 +126,18 @@ class TestFound:
 
         assert behind.checks[0].header("X-WeCom-Session") == ("good" if other == host else None)
 
-    def test_the_first_usable_of_several_counts(self, nginx, behind) -> None:
-        """Of several copies the first with a value in our alphabet is the session."""
-        nginx.get("/files/x", {"Cookie": '__Host-wecom_session="no"; __Host-wecom_session=one; __Host-wecom_session=two'})
+    def test_the_first_of_several_counts(self, nginx, behind) -> None:
+        """Of several copies the first one is the session, as browsers send the most specific first."""
+        nginx.get("/files/x", {"Cookie": "__Host-wecom_session=one; __Host-wecom_session=two"})
 
         assert behind.checks[0].header("X-WeCom-Session") == "one"
+
+    @pytest.mark.parametrize("uri", ["/_wecom/me", "/_wecom/login", "/WW_verify_x.txt"])
+    def test_on_our_own_pages(self, nginx, behind, uri) -> None:
+        """The session reaches the pages that are asked for directly as well."""
+        nginx.get(uri, SIGNED_IN)
+
+        assert behind.pages[0].header("X-WeCom-Session") == "good"
 
     def test_in_a_second_cookie_header(self, nginx, behind) -> None:
         """Several Cookie headers are one."""

@@ -47,7 +47,7 @@ class TestFiles:
 
         mapped = set(re.findall(r"^map .*\$(wecom_[a-z_]+) \{", known, re.MULTILINE))
         captured = set(re.findall(r"\?<(wecom_[a-z]+)>", known))
-        assert used - mapped - captured - {"wecom_captures", "wecom_primed"} == set()
+        assert used - mapped - captured - {"wecom_captures", "wecom_primed", "wecom_cache"} == set()
 
     @pytest.mark.parametrize("name", ["identity.conf", "public.conf"])
     def test_every_spelling_is_emptied(self, name) -> None:

@@ -123,7 +123,7 @@ class TestTheRest:
         assert app.header("X-Forwarded-Proto") == "http"
 
     def test_other_values_by_set(self, nginx, behind) -> None:
-        """`set $wecom_upstream_host` and `…_proto` tell the app something else."""
+        """`set $wecom_upstream_host` and `$wecom_upstream_proto` tell the app something else."""
         nginx.get("/other/x", GOOD)
 
         assert (behind.app[0].header("Host"), behind.app[0].header("X-Forwarded-Proto")) == ("app.internal", "https")
