@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 NAIVE = """
+    set $wecom_primed $wecom_cookie;
     location /_wecom/auth { internal; proxy_pass http://wecom_check; proxy_set_header X-WeCom-Session $wecom_session; }
     location @wecom_login { return 401; }
     location @wecom_denied { return 403; }
