@@ -172,6 +172,8 @@ class Gateway:
             site = web.TCPSite(runner, host.strip("[]"), int(port))
         try:
             await site.start()
+            if isinstance(site, web.UnixSite):
+                _let_nginx_in(Path(address.removeprefix("unix:")))
         except OSError as error:
             raise ConfigError([f"listen.{name}: cannot listen on {address}: {error.strerror or error}"]) from None
         bound = runner.addresses[-1]
@@ -234,6 +236,11 @@ def _http_client(config: Config) -> aiohttp.ClientSession:
     family = socket.AF_INET if config.wecom.ipv4_only else socket.AF_UNSPEC
     connector = aiohttp.TCPConnector(ssl=context, family=family, limit=100)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _let_nginx_in(path: Path) -> None:
+    """A socket is as open as loopback is; the mode of its folder narrows it."""
+    path.chmod(0o666)
 
 
 def _quiet_logger() -> logging.Logger:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ def cli() -> None:
 @config_option
 def serve(config_path: Path | None) -> None:
     """Run the gateway until SIGTERM; SIGHUP reads the settings again."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before there is anything to reload
     from gateway import app
     from gateway.config import load
 

@@ -36,6 +36,7 @@ from gateway.values import (
 ENVIRONMENT = "WECOM_GATEWAY_"
 _UNREAD = "-"  #: stands for a secret whose file was reported already
 MIN_KEY_BYTES = 32
+DEMO_KEY = "demo-only-"
 SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file")
 
 
@@ -287,6 +288,10 @@ def _contradictions(config: Config) -> list[str]:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
         found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
+    if any(key.reveal().startswith(DEMO_KEY) for key in config.signing_keys):
+        public = [str(site) for site in config.sites if site.origin.host not in ("localhost", "127.0.0.1")]
+        if public:
+            found.append("signing_keys: the demo's key, which everybody can read; `wecom-gateway keygen` makes one of your own")
     if config.wecom.timeout < 1:
         found.append("wecom.timeout: 1s at least; 0 would wait for ever")
     return found

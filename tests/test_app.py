@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -298,7 +299,7 @@ async def test_log_holds_no_secret(machine: Machine) -> None:
 
 
 async def test_unix_sockets(tmp_path: Path, start: Start, make_config: MakeConfig) -> None:
-    """Each listener can be a unix socket."""
+    """Each listener can be a unix socket, open to nginx's worker whoever runs it."""
     listen = {name: f"unix:{tmp_path}/{name}.sock" for name in LISTENERS}
     gateway = await start(make_config(listen=listen))
     answers = {}
@@ -307,6 +308,7 @@ async def test_unix_sockets(tmp_path: Path, start: Start, make_config: MakeConfi
         async with aiohttp.ClientSession(connector=connector) as http, http.get(f"http://localhost{path}") as answer:
             answers[name] = answer.status
 
+    assert {stat.S_IMODE((tmp_path / f"{name}.sock").stat().st_mode) for name in LISTENERS} == {0o666}
     assert gateway.addresses == listen
     assert answers == {"check": 401, "pages": 200, "ops": 200}
 

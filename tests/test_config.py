@@ -365,6 +365,15 @@ class TestValues:
         """True and false, in a file or as text in the environment."""
         assert made(raw_headers=value).raw_headers is read
 
+    def test_the_demos_key_is_for_the_demo(self) -> None:
+        """The key that stands in the repository signs for localhost only."""
+        key = "demo-only-everybody-can-read-this-key-make-your-own-with-keygen"
+
+        assert made(signing_key=key, public_url="http://localhost:8080").signing_keys
+        assert mistakes(signing_key=key, public_url="https://oa.example.com") == [
+            "signing_keys: the demo's key, which everybody can read; `wecom-gateway keygen` makes one of your own"
+        ]
+
     def test_keys_come_newest_first(self) -> None:
         """Keys keep their order; several may stand in one text, one per line, as in a file."""
         both = [KEY, OTHER_KEY]
