@@ -20,7 +20,7 @@ from gateway.errors import (
     WeComUnreachable,
 )
 from gateway.keys import LIVE, Parts
-from gateway.login import sign_in_url
+from gateway.urls import sign_in_url
 
 log = logging.getLogger(__name__)
 

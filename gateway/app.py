@@ -22,8 +22,8 @@ from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway import callback, handover, login, ops, people
 from gateway import config as settings
-from gateway import login, ops, people
 from gateway.answers import explain
 from gateway.auth import checker
 from gateway.brake import Brake
@@ -54,8 +54,8 @@ SHUTDOWN_S = 10.0
 
 ROUTES = (
     web.get(f"{PREFIX}/login", login.login),
-    web.get(f"{PREFIX}/begin/{{begin}}", login.begin),
-    web.get(f"{PREFIX}/callback/{{state}}", login.callback),
+    web.get(f"{PREFIX}/begin/{{begin}}", handover.begin),
+    web.get(f"{PREFIX}/callback/{{state}}", callback.callback),
     web.get(f"{PREFIX}/enter", login.enter),
     web.get(f"{PREFIX}/denied", people.denied),
     web.get(f"{PREFIX}/done", people.done),

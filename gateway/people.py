@@ -13,9 +13,9 @@ from gateway import cookies
 from gateway.asked import Asked
 from gateway.errors import Denied, SignInNeeded
 from gateway.keys import LIVE, Parts
-from gateway.login import redirect, sign_in_url
+from gateway.login import redirect
 from gateway.session import Session
-from gateway.urls import PREFIX, Origin
+from gateway.urls import PREFIX, Origin, sign_in_url
 
 log = logging.getLogger(__name__)
 

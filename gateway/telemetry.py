@@ -56,9 +56,7 @@ class _Checks(Collector):
         self._counts = counts
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        family = CounterMetricFamily(
-            "wecom_gateway_checks", "Answers to nginx's subrequest.", labels=["status", "reason"]
-        )
+        family = CounterMetricFamily("wecom_gateway_checks", "Answers to nginx's subrequest.", labels=["status", "reason"])
         for (status, reason), count in list(self._counts.items()):
             family.add_metric([str(status), reason], count)
         yield family

@@ -173,3 +173,13 @@ def client_of(user_agent: str) -> str:
     """``private``, ``wecom``, ``wechat`` or ``browser``, tested in this order: every WeCom also says MicroMessenger."""
     text = user_agent.lower()
     return next((client for mark, client in _CLIENTS if mark in text), "browser")
+
+
+def sign_in_url(return_to: str, *, again: bool = False) -> str:
+    """The path that signs in and then goes to *return_to*; *again*: anew, whoever is signed in now."""
+    return f"{PREFIX}/login?{query(return_to=return_to, **({'again': '1'} if again else {}))}"
+
+
+def query(**items: str) -> str:
+    """A query string, encoded once."""
+    return urlencode(items, quote_via=quote, safe="/")
