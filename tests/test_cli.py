@@ -233,6 +233,7 @@ def test_sandbox_says_where_it_is_and_ends_when_told() -> None:
         with urllib.request.urlopen(url[0]) as answer:
             listed = json.load(answer)
         process.terminate()
+        process.communicate(timeout=60)
 
     assert listed
     assert process.returncode == 0
@@ -257,5 +258,6 @@ def test_without_uvloop_it_serves_all_the_same(tmp_path: Path) -> None:
     with started("-c", program, "serve", "--config", path) as process:
         assert f"check unix:{tmp_path}/check" in line_with(process, "listening")
         process.terminate()
+        process.communicate(timeout=60)
 
     assert process.returncode == 0
