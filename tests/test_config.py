@@ -344,9 +344,7 @@ class TestDurations:
 class TestValues:
     """Single values in their further spellings."""
 
-    @pytest.mark.parametrize(
-        "address", ["127.0.0.1:9180", "0.0.0.0:80", "[::1]:9180", "unix:/run/wecom-gateway/check.sock"]
-    )
+    @pytest.mark.parametrize("address", ["127.0.0.1:9180", "0.0.0.0:80", "[::1]:9180", "unix:/run/wecom-gateway/check.sock"])
     def test_addresses(self, address: str) -> None:
         """IPv4, IPv6 and unix sockets are addresses."""
         assert made(listen={"check": address}).listen.check == address
@@ -358,7 +356,9 @@ class TestValues:
 
     def test_base_urls_lose_their_last_slash(self) -> None:
         """A path prefix of a private deployment stays, a slash at the end goes."""
-        assert made(wecom={"api_url": "https://wx.corp.example:8443/wework/"}).wecom.api_url == "https://wx.corp.example:8443/wework"
+        assert (
+            made(wecom={"api_url": "https://wx.corp.example:8443/wework/"}).wecom.api_url == "https://wx.corp.example:8443/wework"
+        )
 
     @pytest.mark.parametrize("value, read", [(True, True), ("true", True), (False, False), ("false", False)])
     def test_booleans(self, value: Any, read: bool) -> None:

@@ -36,7 +36,7 @@ def test_containers_do_not_show_it() -> None:
 
     secret = Secret(TEXT)
 
-    assert TEXT not in f"{[secret]} {({'a': secret})} {Holder(secret)}"
+    assert TEXT not in f"{[secret]} { ({'a': secret}) } {Holder(secret)}"
 
 
 def test_logs_and_tracebacks_do_not_show_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -210,9 +210,7 @@ class Nginx:
     port: int
     process: subprocess.Popen[bytes] | None = None
 
-    def ask(
-        self, method: str, uri: str, headers: Headers = (), *, body: bytes | None = None, host: str = "site.test"
-    ) -> Answer:
+    def ask(self, method: str, uri: str, headers: Headers = (), *, body: bytes | None = None, host: str = "site.test") -> Answer:
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
         if body is not None and not any(key.lower() == "transfer-encoding" for key, _ in pairs):
             pairs.append(("Content-Length", str(len(body))))
@@ -275,9 +273,7 @@ def lay_out(prefix: Path, config: str, ports: Mapping[str, int], cookie_name: st
     """Write an ``nginx.conf`` around *config*, the snippets beside it, and give its path."""
     shutil.copytree(SNIPPETS, prefix / "wecom")
     (prefix / "wecom" / "upstream.conf").write_text(edited_upstream(ports, cookie_name), "utf-8")
-    temporary = "\n".join(
-        f"{name}_temp_path {prefix}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    temporary = "\n".join(f"{name}_temp_path {prefix}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     path = prefix / "nginx.conf"
     path.write_text(
         f"""
