@@ -39,6 +39,7 @@ IDENTITY = {
 }
 SESSION = "__Host-wecom_session"
 SIGNED_IN = {"Cookie": f"{SESSION}=good"}
+PAGE_COOKIE = "wecom_browser=1; Domain=site.test; Path=/"
 MEGABYTE = 1024 * 1024
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -112,7 +113,9 @@ class Behind:
         received = _received(request, 0 if unread else len(await request.read()))
         self.pages.append(received)
         status = {"/_wecom/login": 401, "/_wecom/denied": 403}.get(request.path, 200)
-        headers = {"X-Page": request.path, "Set-Cookie": "wecom_browser=1; Path=/", "Cache-Control": "no-store"}
+        headers = {"X-Page": request.path, "Set-Cookie": PAGE_COOKIE, "Cache-Control": "no-store"}
+        if request.path == "/_wecom/big":
+            headers["X-Big"] = "x" * 12_000
         if request.path == "/_wecom/login" and received.header("X-WeCom-Navigation") and received.header("X-WeCom-Reason"):
             status, headers["Location"] = 302, "https://open.weixin.qq.com/?a=1&b=2#wechat_redirect"
         return web.Response(status=status, headers=headers, text=f"page {received.header('X-WeCom-Reason') or 'neutral'}")

@@ -6,7 +6,27 @@ import base64
 
 import pytest
 
+PAGE_COOKIE = "wecom_browser=1; Domain=site.test; Path=/"
+
 CONFIG = """
+proxy_cache_path PREFIX/cache keys_zone=everything:1m;
+server {
+    listen LISTEN;
+    server_name caching.test;
+    proxy_cache everything; proxy_cache_valid any 10m; proxy_cache_key $uri; proxy_cache_methods GET HEAD POST;
+    proxy_ignore_headers Set-Cookie Cache-Control Expires Vary;
+    proxy_buffer_size 4k; proxy_buffers 8 4k; proxy_busy_buffers_size 8k; proxy_temp_file_write_size 8k;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; proxy_cache off; root PREFIX/www; }
+}
+server {
+    listen LISTEN;
+    server_name storing.test;
+    proxy_store PREFIX/stored$uri;
+    proxy_buffering off;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; root PREFIX/www; }
+}
 server {
     listen LISTEN;
     server_name site.test;
@@ -57,6 +77,7 @@ FILES = {
 
 GOOD = {"Cookie": "__Host-wecom_session=good"}
 HTML = {"Accept": "text/html"}
+NAVIGATE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"old:password").decode()}
 
 TRUSTED = [
@@ -82,7 +103,7 @@ class TestTrust:
     @pytest.mark.parametrize("uri", PAGES)
     def test_a_page_is_told_who_asks(self, nginx, behind, uri) -> None:
         """Pages learn session, address, cookie name and browser, and nothing of a refusal."""
-        browser = {"User-Agent": "wxwork/4", "Accept-Language": "zh", "Referer": "http://site.test/"}
+        browser = {"User-Agent": "wxwork/4", "Accept-Language": "zh", "Referer": "http://site.test/"} | NAVIGATE
         nginx.get(uri, {"Cookie": "a=1; __Host-wecom_session=good"} | HTML | browser)
 
         assert behind.pages[0].headers == [
@@ -95,6 +116,7 @@ class TestTrust:
             ("User-Agent", "wxwork/4"),
             ("Accept", "text/html"),
             ("Accept-Language", "zh"),
+            ("Sec-Fetch-Dest", "document"),
             ("Referer", "http://site.test/"),
         ]
         assert behind.pages[0].uri == uri
@@ -114,6 +136,30 @@ class TestTrust:
         assert nginx.ask("POST", uri, body=b"x" * 300_000).status == 413
 
         assert behind.pages == []
+
+
+class TestKept:
+    """No page of ours is kept by what the server keeps of its own."""
+
+    @pytest.mark.parametrize("uri", [*PAGES, "/x", "/none"])
+    def test_no_cache_answers_for_the_gateway(self, nginx, behind, uri) -> None:
+        """An inherited cache keyed by the path would give one person's page to the next."""
+        for session in ("good", "forged", ""):
+            nginx.get(uri, {"Cookie": f"__Host-wecom_session={session}"}, host="caching.test")
+
+        asked = [page.header("X-WeCom-Session") for page in behind.pages]
+        assert asked == (["good", "forged", None] if uri in PAGES else ["forged", None])
+
+    @pytest.mark.parametrize("uri", [*PAGES, "/x"])
+    def test_nothing_is_stored(self, nginx, uri) -> None:
+        """An inherited `proxy_store` writes none of our pages to disk."""
+        nginx.get(uri, host="storing.test")
+
+        assert not (nginx.prefix / "stored").exists()
+
+    def test_a_page_s_large_headers_fit(self, nginx) -> None:
+        """Twelve kilobytes of header pass, whatever buffers the server has for its app."""
+        assert len(nginx.get("/_wecom/big", host="caching.test").header("X-Big")) == 12_000
 
 
 class TestSignIn:
@@ -148,7 +194,7 @@ class TestSignIn:
 
         assert answer.status == 302
         assert answer.all("Location") == ["https://open.weixin.qq.com/?a=1&b=2#wechat_redirect"]
-        assert answer.all("Set-Cookie") == ["wecom_browser=1; Path=/"]
+        assert answer.all("Set-Cookie") == [PAGE_COOKIE]
         assert answer.all("Cache-Control") == ["no-store"]
         assert (answer.all("X-Page"), answer.all("X-Operator"), answer.all("Expires")) == (["/_wecom/login"], [], [])
 
@@ -158,7 +204,7 @@ class TestSignIn:
         answer = nginx.ask("POST", uri, host="guarded.test")
 
         assert answer.all("X-Page") == [uri.partition("?")[0]]
-        assert (answer.all("Set-Cookie"), answer.all("X-Operator")) == (["wecom_browser=1; Path=/"], [])
+        assert (answer.all("Set-Cookie"), answer.all("X-Operator")) == ([PAGE_COOKIE], [])
         assert behind.pages[0].method == ("GET" if uri.startswith("/WW") else "POST")
         assert "x-operator" not in behind.pages[0].names
 
