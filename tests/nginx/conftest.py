@@ -115,7 +115,7 @@ class Behind:
         status = {"/_wecom/login": 401, "/_wecom/denied": 403}.get(request.path, 200)
         headers = {"X-Page": request.path, "Set-Cookie": PAGE_COOKIE, "Cache-Control": "no-store"}
         if request.path == "/_wecom/big":
-            headers["X-Big"] = "x" * 12_000
+            headers = {"X-Big": "x" * 12_000}
         if request.path == "/_wecom/login" and received.header("X-WeCom-Navigation") and received.header("X-WeCom-Reason"):
             status, headers["Location"] = 302, "https://open.weixin.qq.com/?a=1&b=2#wechat_redirect"
         return web.Response(status=status, headers=headers, text=f"page {received.header('X-WeCom-Reason') or 'neutral'}")
