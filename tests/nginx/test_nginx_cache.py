@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
+import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
+from aiohttp import web
 
+from gateway.app import Gateway
+from gateway.member import Member
+from gateway.session import Session
 from tests.nginx.conftest import SESSION, SNIPPETS, Nginx, lay_out, start
 
 SHIPPED = (SNIPPETS / "cache.conf").read_text("utf-8")
@@ -52,10 +61,18 @@ def run_nginx(_behind, tmp_path_factory) -> Iterator[Callable[..., Nginx]]:
     """Start an nginx with the shipped files, or with one edit made to them; in the end it has logged nothing critical."""
     running: list[Nginx] = []
 
-    def run(*, cache: str = "after", workers: int = 1, edit: Edit = ("", ""), cookie_name: str = SESSION, **ports: int) -> Nginx:
-        """*cache*: where ``cache.conf`` stands, ``before`` or ``after`` ``http.conf``, or nowhere."""
+    def run(
+        *,
+        cache: str = "after",
+        workers: int = 1,
+        edit: Edit = ("", ""),
+        above: str = "",
+        cookie_name: str = SESSION,
+        **ports: int,
+    ) -> Nginx:
+        """*cache*: where ``cache.conf`` stands, ``before`` or ``after`` ``http.conf``, or nowhere; *above*: in the server."""
         prefix = tmp_path_factory.mktemp("cache")
-        path = lay_out(prefix, SERVERS, _behind.ports | ports, cookie_name)
+        path = lay_out(prefix, SERVERS.replace("server_name _;", above, 1), _behind.ports | ports, cookie_name)
         assert any(edit[0] in text for text in FILES.values())
         for name, text in FILES.items():
             (prefix / name).parent.mkdir(exist_ok=True)
@@ -67,11 +84,12 @@ def run_nginx(_behind, tmp_path_factory) -> Iterator[Callable[..., Nginx]]:
         return running[-1]
 
     yield run
+    logged = "".join(nginx.log() for nginx in running)
     for nginx in running:
         assert nginx.process
         nginx.process.terminate()
         nginx.process.wait(10)
-        assert not re.search(r"\[(alert|emerg|crit)\]", nginx.log())
+    assert not re.findall(r".*\[(?:alert|emerg|crit)\].*", logged)
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +315,253 @@ class TestFiles:
                     assert connection.recv(65536).startswith(b"HTTP/1.1 401")
 
         assert [nginx.get("/files/page", GOOD).header("X-Found") for _ in range(2)] == ["MISS", "HIT"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One answer: when it was asked for, and what it was."""
+
+    asked: float  #: Unix seconds
+    status: int
+    found: str
+    took_s: float
+
+
+@dataclass(slots=True)
+class Hammer:
+    """Clients that ask for one page over and over, each on a connection of its own."""
+
+    nginx: Nginx
+    headers: dict[str, str]
+    uri: str = "/files/page"
+    seen: list[Seen] = field(default_factory=list)
+    last: dict[int, Seen] = field(default_factory=dict)  #: by client
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def going(self, clients: int = CLIENTS) -> AsyncIterator[Hammer]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._ask(number)) for number in range(clients)]
+            yield self
+            for task in tasks:
+                task.cancel()
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not done():
+                self.news.clear()
+                await self.news.wait()
+
+    async def answered(self, count: int) -> None:
+        await self.until(lambda: len(self.seen) >= count)
+
+    async def refused(self) -> None:
+        """Wait until each client was refused what it asked for last."""
+        began = time.time()
+        await self.until(lambda: all(seen.asked > began and seen.status == 401 for seen in self.last.values()))
+
+    def let_in_after(self, moment: float) -> float:
+        """For how many seconds after *moment* somebody asked and was let in."""
+        return max((seen.asked for seen in self.seen if seen.status == 200), default=0.0) - moment
+
+    async def _ask(self, number: int) -> None:
+        lines = [f"GET {self.uri} HTTP/1.1", f"Host: {HOST}", *(f"{name}: {value}" for name, value in self.headers.items())]
+        head = "\r\n".join([*lines, "", ""]).encode("ascii")
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.nginx.port)
+        try:
+            while True:
+                asked = time.time()
+                writer.write(head)
+                answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                length = re.search(r"\r\ncontent-length: (\d+)", answer)
+                assert length, answer
+                await reader.readexactly(int(length[1]))
+                found = re.search(r"\r\nx-found: (\w+)", answer)
+                self.last[number] = Seen(asked, int(answer.split()[1]), found[1] if found else "", time.time() - asked)
+                self.seen.append(self.last[number])
+                self.news.set()
+                if "\r\nconnection: close" in answer:
+                    writer.close()
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self.nginx.port)
+        finally:
+            writer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """The real gateway behind an nginx."""
+
+    gateway: Gateway
+    run_nginx: Callable[..., Nginx]
+
+    def nginx(self, **how) -> Nginx:
+        ports = {name: int(address.rpartition(":")[2]) for name, address in self.gateway.addresses.items()}
+        return self.run_nginx(cookie_name=self.cookie_name, **ports, **how)
+
+    @property
+    def cookie_name(self) -> str:
+        return self.gateway.live.now.sites.all[0].cookie_name
+
+    def signed_in(self, member: str = "zhangsan") -> dict[str, str]:
+        """The header of a browser that signed in a minute ago."""
+        parts, now = self.gateway.live.now, int(time.time())
+        corp = parts.config.corp_id, parts.config.agent_id
+        session = Session(
+            secrets.token_hex(16), Member(member), *corp, parts.sites.all[0].name, now - 60, now - 60, now + 3600, now - 60
+        )
+        return {"Cookie": f"{self.cookie_name}={parts.sessions.seal(session)}"}
+
+
+HOST = "localhost:8080"
+OUT = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.fixture
+async def real(make_config, run_nginx) -> AsyncIterator[Real]:
+    async with Gateway(make_config(), clock=time.time) as gateway:
+        yield Real(gateway, run_nginx)
+
+
+async def sign_out(nginx: Nginx, headers: dict[str, str], form: bytes = b"") -> float:
+    """Post the sign-out and give the moment when it was confirmed."""
+    answer = await asyncio.to_thread(nginx.ask, "POST", "/_wecom/logout", headers | OUT, body=form, host=HOST)
+    assert answer.status == 303
+    return time.time()
+
+
+class TestRevoked:
+    """A session that ended at the gateway, while eight clients keep asking."""
+
+    @pytest.mark.parametrize("form", [b"", b"everywhere=1"], ids=["signed out", "revoked"])
+    @pytest.mark.parametrize("workers", [1, 2])
+    async def test_out_within_a_second(self, real, workers, form) -> None:
+        """Wherever in the second it ends, at its very begin too, nobody is let in who asks a second later."""
+        nginx = real.nginx(workers=workers)
+        for part in (0.0, 0.5):
+            me = real.signed_in(f"zhangsan{part}")
+            async with Hammer(nginx, me).going() as hammer:
+                await hammer.answered(20 * CLIENTS)
+                await hammer.until(lambda part=part: part <= time.time() % 1 < part + 0.1)
+                ended = await sign_out(nginx, me, form)
+                await hammer.refused()
+
+            assert hammer.let_in_after(ended) < 1
+            assert Counter(seen.found for seen in hammer.seen)["hit"] > CLIENTS
+
+    async def test_inherited_directives_do_not_keep_it_in(self, real) -> None:
+        """None of the traps opens by standing above gateway.conf."""
+        nginx, me = real.nginx(above=TRAPS), real.signed_in()
+        async with Hammer(nginx, me).going() as hammer:
+            await hammer.answered(20 * CLIENTS)
+            ended = await sign_out(nginx, me)
+            await hammer.refused()
+
+        assert hammer.let_in_after(ended) < 1
+
+    async def test_trap_updating(self, real) -> None:
+        """``proxy_cache_use_stale updating``: somebody is always just asking, and the others get the old answer."""
+        nginx, me = real.nginx(edit=("proxy_cache_use_stale off", "proxy_cache_use_stale updating")), real.signed_in()
+        async with Hammer(nginx, me).going() as hammer:
+            await hammer.answered(20 * CLIENTS)
+            ended = await sign_out(nginx, me)
+            await hammer.until(lambda: time.time() > ended + 3)
+
+        assert hammer.let_in_after(ended) > 2
+
+    async def test_trap_background_update(self, real) -> None:
+        """``proxy_cache_background_update`` with it: the old answer first, the question afterwards."""
+        edit = ("proxy_cache_use_stale off;\n    proxy_cache_background_update off", "proxy_cache_use_stale updating;")
+        nginx, me = real.nginx(edit=(edit[0], edit[1] + "proxy_cache_background_update on")), real.signed_in()
+        async with Hammer(nginx, me).going() as hammer:
+            await hammer.answered(20 * CLIENTS)
+            ended = await sign_out(nginx, me)
+            await hammer.until(lambda: time.time() > ended + 3)
+
+        assert hammer.let_in_after(ended) > 2
+
+    async def test_trap_whole_seconds(self, make_config, run_nginx) -> None:
+        """``proxy_cache_valid 204 1s``: to the end of the next second, so for longer than one."""
+        async with Gateway(make_config(cache=False), clock=time.time) as gateway:
+            real = Real(gateway, run_nginx)
+            nginx, me = real.nginx(edit=("proxy_cache_valid 599 1s", "proxy_cache_valid 204 1s")), real.signed_in()
+            async with Hammer(nginx, real.signed_in("lisi")).going(1) as other:
+                await other.until(lambda: time.time() % 1 < 0.2)
+            async with Hammer(nginx, me).going() as hammer:
+                await hammer.answered(1)
+                ended = await sign_out(nginx, me)
+                await hammer.refused()
+
+        assert hammer.let_in_after(ended) > 1
+
+    async def test_off_by_the_gateway(self, make_config, run_nginx) -> None:
+        """``cache = false``: every request is asked for, and a session that ended is out at once."""
+        async with Gateway(make_config(cache=False), clock=time.time) as gateway:
+            real = Real(gateway, run_nginx)
+            nginx, me = real.nginx(), real.signed_in()
+            async with Hammer(nginx, me).going() as hammer:
+                await hammer.answered(20 * CLIENTS)
+                ended = await sign_out(nginx, me)
+                await hammer.refused()
+
+        assert {seen.found for seen in hammer.seen} <= {"miss", ""}
+        assert hammer.let_in_after(ended) < 0
+        assert not list(keys(nginx.prefix / "answers"))
+
+
+class TestTwoMembers:
+    """Two members at the same page at the same time."""
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    async def test_neither_is_taken_for_the_other(self, real, behind, workers) -> None:
+        """The app is told who each of them is, asked or remembered."""
+        nginx, members = real.nginx(workers=workers), ("zhangsan", "lisi")
+        hammers = [Hammer(nginx, real.signed_in(member) | {"X-Me": member}, "/app") for member in members]
+        async with hammers[0].going(CLIENTS // 2), hammers[1].going(CLIENTS // 2):
+            for hammer in hammers:
+                await hammer.until(lambda hammer=hammer: sum(seen.found == "hit" for seen in hammer.seen) > 100)
+
+        assert {(asked.header("X-Me"), asked.header("X-WeCom-UserId")) for asked in behind.app} == {(m, m) for m in members}
+
+    async def test_trap_a_key_without_the_session(self, real, behind) -> None:
+        """What the key must not leave out: without the session one is taken for the other."""
+        nginx = real.nginx(edit=(' $wecom_session"', '"'))
+        for member in ("zhangsan", "lisi"):
+            async with Hammer(nginx, real.signed_in(member) | {"X-Me": member}, "/app").going(1) as hammer:
+                await hammer.answered(50)
+
+        assert {(asked.header("X-Me"), asked.header("X-WeCom-UserId")) for asked in behind.app} >= {("lisi", "zhangsan")}
+
+
+class TestWaiting:
+    """Nobody waits for somebody else's answer."""
+
+    @pytest.mark.parametrize(
+        "edit, questions", [(("", ""), 2), (("cache_lock off", "cache_lock on"), 1)], ids=["shipped", "trap"]
+    )
+    async def test_two_who_ask_at_once_are_both_asked_for(self, run_nginx, edit, questions) -> None:
+        """``proxy_cache_lock`` makes the second wait, and look every 500 ms only whether the first has its answer."""
+        asked, both = [], asyncio.Event()
+
+        async def check(_: web.BaseRequest) -> web.Response:
+            asked.append(time.monotonic())
+            if len(asked) == 2:
+                both.set()
+            await asyncio.wait([asyncio.create_task(both.wait())], timeout=0.4)
+            both.set()
+            return web.Response(status=204, headers={"X-Accel-Expires": "60"})
+
+        runner = web.ServerRunner(web.Server(check))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        nginx = run_nginx(edit=edit, check=runner.addresses[0][1])
+        began = time.monotonic()
+        answers = await asyncio.gather(*(asyncio.to_thread(nginx.get, "/files/page", GOOD) for _ in range(2)))
+        slowest = time.monotonic() - began
+        await runner.cleanup()
+
+        assert [answer.text for answer in answers] == ["PAGE", "PAGE"]
+        assert len(asked) == questions
+        assert questions == 2 or slowest > 0.49
 
 
 def keys(folder) -> Iterator[str]:
