@@ -23,6 +23,7 @@ IDENTITY = tuple(istr(f"X-WeCom-{name}") for name in _IDENTITY.split())
 
 _SAFE = ":/?#@!$&'()*,;="
 _PLAIN = re.compile(rf"[A-Za-z0-9_.~{re.escape(_SAFE)}-]*")
+_ENCODED = [quote(bytes([byte]), safe=_SAFE) for byte in range(256)]
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -83,7 +84,7 @@ def encode(value: str) -> str:
     """
     if _PLAIN.fullmatch(value):
         return value
-    return quote(value, safe=_SAFE, errors="replace")
+    return "".join(map(_ENCODED.__getitem__, value.encode("utf-8", "replace")))
 
 
 def visible(value: str) -> str:

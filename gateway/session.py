@@ -256,13 +256,13 @@ class Sessions:
         if not 1 <= int(claims["v"]) <= READABLE_VERSION:
             raise ValueError("a version this release cannot read")
         private = self._sealer.decrypt(PRIVATE, claims["x"]) if claims.get("x") else {}
-        issued, renewed, ends, read = (int(moment) for moment in claims["t"])
-        own = tuple(int(department) for department in claims["d"])
+        issued, renewed, ends, read = map(int, claims["t"])
+        own = tuple(map(int, claims["d"]))
         member = Member(
             user_id=str(claims["u"]),
             name=str(claims["n"]),
             departments=own,
-            leader_of=tuple(int(department) for department in claims.get("l", ())),
+            leader_of=tuple(map(int, claims.get("l", ()))),
             position=str(claims.get("p", "")),
             alias=str(claims.get("k", "")),
             email=str(private.get("e", "")),
@@ -280,6 +280,6 @@ class Sessions:
             ends=ends,
             read=renewed if read == renewed else read,  # sessions are remembered
             account=str(claims.get("o") or member.user_id),
-            departments=tuple(int(department) for department in claims.get("D", ())) or own,
+            departments=tuple(map(int, claims.get("D", ()))) or own,
             tags={int(tag): bool(holds) for tag, holds in claims["g"].items()} if "g" in claims else _NO_TAGS,
         )
