@@ -57,10 +57,10 @@ def _sign_in(parts: Parts, asked: Asked, request: web.Request) -> SignIn:
     state = request.match_info["state"]
     if not is_state(state) or request.query.get("state", state) != state:
         raise LoginFailed("bad-request", message="the state in path and query differ")
-    value = request.cookies.get(cookies.sign_in_name(asked.site), "")
+    value = cookies.received(request, cookies.sign_in_name(asked.site))
     if not value:
         raise LoginFailed("no-cookie", message="the callback came without the cookie of its sign-in")
-    browser = request.cookies.get(cookies.browser_name(asked.site), "")
+    browser = cookies.received(request, cookies.browser_name(asked.site))
     sign_in = SignIn.open(parts.sealer, value, state=state, browser=browser, now=parts.clock())
     if (sign_in.site, sign_in.host) != (asked.site.name, asked.origin.host):
         raise LoginFailed("other-browser", message="the sign-in was started at another site")
@@ -104,7 +104,7 @@ def _arrive(parts: Parts, asked: Asked, request: web.Request, sign_in: SignIn) -
     Inside the client the empty fragment replaces WeCom's ``#wechat_redirect``, which a browser carries through redirects
     and an app with routes in the fragment would take for one of its own.
     """
-    if "wecom_fragment" in request.cookies:
+    if cookies.received(request, "wecom_fragment"):
         return parts.pages.render("restore", language=asked.language, target=sign_in.return_to, state=sign_in.state)
     return redirect(sign_in.return_to + ("#" if client_of(asked.user_agent) in ("wecom", "private") else ""))
 

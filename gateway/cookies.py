@@ -10,11 +10,13 @@ from gateway.session import Session
 from gateway.signin import SignIn
 from gateway.urls import Site
 
-BROWSER_S = 365 * 86400
 SIGNED_OUT_S = 30 * 86400
 ROUNDS_S = 60
 SIGN_IN_KEPT_S = 3600
-"""The cookie outlives the sign-in (10 minutes), so that whoever scans late is told so and led back to the page asked for."""
+"""The cookie outlives the sign-in (10 minutes), so that whoever scans late is told so and led back to the page asked for.
+
+The browser's nonce goes with it: a like browser behind the same address may have got the same one (``browser_nonce``).
+"""
 
 ROUNDS = "rounds"
 MAX_ROUNDS = 2
@@ -29,13 +31,27 @@ def browser_name(site: Site) -> str:
     return "__Host-wecom_browser" if site.origin.secure else "wecom_browser"
 
 
+def received(request: web.Request, name: str) -> str:
+    """Give the value of our cookie *name*, empty without it; the header is read as browsers write it (RFC 6265, 4.2.1).
+
+    ``request.cookies`` also takes blanks for separators: ``a=1 __Host-wecom_browser=x``, which any neighbouring host may set
+    for a whole domain, would pass for the cookie that it must not be able to set. Of several the first counts, as in nginx:
+    a browser sends that of the longest path first, and so ours before a neighbour's.
+    """
+    for pair in request.headers.get("Cookie", "").split(";"):
+        own, _, value = pair.partition("=")
+        if own.strip(" \t") == name:
+            return value.strip(" \t")
+    return ""
+
+
 def keep_session(response: web.StreamResponse, site: Site, value: str, session: Session, now: int) -> None:
     _set(response, site, site.cookie_name, value, max_age=max(1, session.ends - now), domain=site.cookie_domain or None)
 
 
 def keep_sign_in(response: web.StreamResponse, site: Site, sign_in: SignIn, value: str) -> None:
     _set(response, site, sign_in_name(site), value, max_age=SIGN_IN_KEPT_S, path=sign_in.path)
-    _set(response, site, browser_name(site), sign_in.browser, max_age=BROWSER_S)
+    _set(response, site, browser_name(site), sign_in.browser, max_age=SIGN_IN_KEPT_S)
 
 
 def sign_out(response: web.StreamResponse, site: Site) -> None:
@@ -66,14 +82,14 @@ def forget_rounds(response: web.StreamResponse, site: Site) -> None:
 def rounds(request: web.Request, site: Site, sealer: Sealer, now: float) -> int:
     """How many sign-ins this browser completed within the last minute, one after the other."""
     try:
-        count, at = sealer.verify(ROUNDS, request.cookies.get(site.cookie(ROUNDS), ""))
+        count, at = sealer.verify(ROUNDS, received(request, site.cookie(ROUNDS)))
         return int(count) if now < at + ROUNDS_S else 0
     except (Forged, TypeError, ValueError):
         return 0
 
 
 def is_signed_out(request: web.Request, asked: Asked) -> bool:
-    return asked.site.cookie("signed_out") in request.cookies
+    return bool(received(request, asked.site.cookie("signed_out")))
 
 
 def _set(

@@ -116,7 +116,7 @@ def _stop(parts: Parts, asked: Asked, request: web.Request, return_to: str, agai
 
 def _cookie_by_another_name(parts: Parts, asked: Asked, request: web.Request) -> bool:
     """The browser holds our session, but nginx looks for a cookie of another name."""
-    return not asked.session and bool(session_at_hand(parts, request.cookies.get(asked.site.cookie_name, ""), asked.site))
+    return not asked.session and bool(session_at_hand(parts, cookies.received(request, asked.site.cookie_name), asked.site))
 
 
 def _loop(parts: Parts, asked: Asked, cause: str, return_to: str) -> web.StreamResponse:
@@ -141,7 +141,7 @@ def start(
     onward: Begin | None = None,
 ) -> web.StreamResponse:
     now = int(parts.clock())
-    cookie = request.cookies.get(cookies.browser_name(asked.site), "")
+    cookie = cookies.received(request, cookies.browser_name(asked.site))
     browser = browser_nonce(parts.sealer, cookie, address=asked.address, user_agent=asked.user_agent, now=now)
     sign_in = SignIn(new_state(), asked.site.name, asked.origin.host, return_to, browser, now, again, onward)
     value = sign_in.seal(parts.sealer)

@@ -254,7 +254,7 @@ async def test_older_than_the_cookie(browse: Browse, clock: Clock) -> None:
     page = await browser.get(callback)
 
     assert (page.status, page.reason) == (400, "no-cookie")
-    assert browser.names(callback) == {"wecom_browser"}
+    assert browser.names(callback) == set()
 
 
 async def test_other_port_of_the_host(browse: Browse, start: Start, make_config: MakeConfig) -> None:
