@@ -14,7 +14,7 @@ from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn
 
 from gateway.errors import ConfigError
-from gateway.secret import Secret
+from gateway.secret import UNREAD, Secret, read_files
 from gateway.session import Lifetimes
 from gateway.urls import Origin, Site
 from gateway.values import (
@@ -34,7 +34,6 @@ from gateway.values import (
 )
 
 ENVIRONMENT = "WECOM_GATEWAY_"
-_UNREAD = "-"  #: stands for a secret whose file was reported already
 MIN_KEY_BYTES = 32
 DEMO_KEY = "demo-only-"
 SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file")
@@ -143,7 +142,7 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     """The same from a mapping shaped like the file."""
     merged: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     problems = _apply_environment(merged, environment)
-    problems += _read_secret_files(merged)
+    problems += read_files(merged)
     problems += _short_forms(merged)
     try:
         config = _CONVERTER.structure(merged, Config)
@@ -176,11 +175,11 @@ def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # Windows editors put a mark in front
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{path}: is not UTF-8; save it as UTF-8 without BOM"]) from None
+        raise ConfigError([f"{path}: is not UTF-8; save it as UTF-8"]) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError([f"{path}: is not TOML: {error}"]) from None
 
@@ -227,25 +226,6 @@ def _drop_rival(table: dict[str, Any], name: str) -> None:
     rivals |= {"app_secret_file": ("app_secret",), "public_url": ("site",)}
     for rival in rivals.get(name, ()):
         table.pop(rival, None)
-
-
-def _read_secret_files(table: dict[str, Any]) -> list[str]:
-    problems = []
-    for name in ("app_secret", "signing_key"):
-        path = table.pop(f"{name}_file", None)
-        if path is None:
-            continue
-        if name in table:
-            problems.append(f"{name}_file: give either {name} or {name}_file, not both")
-            continue
-        try:
-            table[name] = Path(str(path)).read_text("utf-8").strip()
-        except (OSError, ValueError) as error:
-            shown = path if "/" in str(path) else "the file"  # a secret put here by mistake is not printed
-            why = getattr(error, "strerror", None) or "it is no UTF-8 text"
-            problems.append(f"{name}_file: {shown} cannot be read: {why}")
-            table[name] = _UNREAD
-    return problems
 
 
 def _short_forms(table: dict[str, Any]) -> list[str]:
@@ -330,12 +310,14 @@ def _keys(value: Any, kind: Any) -> tuple[Any, ...]:
     keys = _tuple(value, kind)
     if not keys:
         raise ValueError("at least one key is needed; `wecom-gateway keygen` makes one")
-    if any(len(key.reveal()) < MIN_KEY_BYTES and key.reveal() != _UNREAD for key in keys):
+    if any(len(key.reveal()) < MIN_KEY_BYTES and key.reveal() != UNREAD for key in keys):
         raise ValueError(f"a key takes at least {MIN_KEY_BYTES} characters; `wecom-gateway keygen` makes one")
     return keys
 
 
 def _sites(value: Any, kind: Any) -> tuple[Any, ...]:
+    if isinstance(value, Mapping):
+        raise ValueError("write [[site]] in two pairs of brackets, once for each site")
     sites = _tuple(value, kind)
     if not sites:
         raise ValueError("at least one [[site]] is needed")
@@ -374,7 +356,9 @@ def _what(error: BaseException, _: Any) -> str:
     if isinstance(error, ForbiddenExtraKeysError):
         allowed = [item.name for item in fields(error.cl)] + list(SHORT_FORMS if error.cl is Config else ())
         unknown = ", ".join(sorted(map(str, error.extra_fields)))
-        return f"unknown: {unknown}; known: {', '.join(allowed)}"
+        strayed = error.cl is not Config and error.extra_fields & {item.name for item in fields(Config)}.union(SHORT_FORMS)
+        hint = "; what belongs to no table stands above the first [table] of the file" if strayed else ""
+        return f"unknown: {unknown}; known: {', '.join(allowed)}{hint}"
     return str(error)
 
 

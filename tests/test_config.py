@@ -117,7 +117,7 @@ class TestSites:
         "site, problem",
         [
             ([], "site: at least one [[site]] is needed"),
-            ({"name": "a"}, "site: a list is needed, not {'name': 'a'}"),
+            ({"name": "a"}, "site: write [[site]] in two pairs of brackets, once for each site"),
             (["a"], "site[0]: a table is needed"),
             ([SITES[0], {"name": "b"}], "site[1].public_url: is missing"),
             ([{"public_url": "https://a.example.com"}], "site[0].name: is missing"),
@@ -559,7 +559,33 @@ class TestFiles:
         (tmp_path / "secret").write_text("\n")
 
         found = mistake(without("app_secret"), app_secret_file=f"{tmp_path}/secret")
-        assert found == "app_secret: a secret without blanks is needed"
+        assert found == f"app_secret_file: {tmp_path}/secret is empty"
+
+    @pytest.mark.parametrize("setting", ["app_secret", "signing_key", "signing_keys"])
+    def test_the_name_of_a_file_is_no_secret(self, tmp_path: Path, setting: str) -> None:
+        """A file's name where the secret itself belongs is a mistake that names the setting for files."""
+        path = tmp_path / ("long-enough-for-a-key-" * 2)
+        path.write_text(KEY)
+
+        found = mistake(without("signing_key" if "key" in setting else setting), **{setting: str(path)})
+        assert found.startswith(f"{setting}: this is the name of a file; write {setting.removesuffix('s')}_file")
+
+    def test_files_from_a_windows_editor(self, tmp_path: Path) -> None:
+        """A byte order mark in front and CRLF at the ends of lines change nothing, in the settings and in secret files."""
+        (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf" + APP_SECRET.encode() + b"\r\n")
+        (tmp_path / "keys").write_bytes(b"\xef\xbb\xbf" + KEY.encode() + b"\r\n" + OTHER_KEY.encode() + b"\r\n")
+        lines = ['corp_id = "ww0123456789abcdef"', "agent_id = 1000002", 'public_url = "https://erp.example.com"']
+        lines += [f'app_secret_file = "{tmp_path}/secret"', f'signing_key_file = "{tmp_path}/keys"', ""]
+        (tmp_path / "gateway.toml").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+
+        config = settings.load(tmp_path / "gateway.toml", {})
+        assert config.app_secret.reveal() == APP_SECRET
+        assert [key.reveal() for key in config.signing_keys] == [KEY, OTHER_KEY]
+
+    def test_a_setting_below_a_table(self) -> None:
+        """A setting of the top that stands below a ``[table]`` is unknown there, and the mistake says where it belongs."""
+        assert mistake(listen={"contact": "IT"}).endswith("what belongs to no table stands above the first [table] of the file")
+        assert "above the first" not in mistake(listen={"contacts": "IT"})
 
 
 class TestSecrets:
