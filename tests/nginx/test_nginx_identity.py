@@ -153,6 +153,14 @@ class TestTheRest:
 
         assert not behind.app[0].names & {"upgrade", "connection"}
 
+    @pytest.mark.parametrize("protocol", ["h2c", "H2C", "TLS/1.0", "websocket, h2c", "websocket2", "spdy/3.1"])
+    @pytest.mark.parametrize("uri", ["/x", "/public/x"])
+    def test_no_tunnel_but_a_websocket(self, nginx, behind, uri, protocol) -> None:
+        """Another protocol is not passed on: by h2c a client would reach the app behind the back of all locations."""
+        nginx.get(uri, GOOD | {"Upgrade": protocol, "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABkAAQAAP__"})
+
+        assert not behind.app[0].names & {"upgrade", "connection"}
+
     @pytest.mark.parametrize("uri, session, status", [("/x", "good", 101), ("/public/x", "", 101), ("/x", "", 401)])
     def test_a_websocket_opens_for_members_only(self, nginx, behind, uri, session, status) -> None:
         """The upgrade reaches the app, with the member's identity, and only behind the check."""
