@@ -42,6 +42,8 @@ _STATUS = {
 }
 """HTTP status of a failed page by its reason; 403 for every refusal of a known person."""
 
+_UNCACHED = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -63,10 +65,12 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.StreamResponse:
+    if isinstance(error, Denied) and _from_a_script(request):  # the check has said so in the log
+        return web.json_response({"error": "forbidden", "reason": error.reason}, status=403, headers=_UNCACHED)
     reference = secrets.token_hex(4)
     level = logging.ERROR if isinstance(error, AppMisconfigured) else logging.WARNING
     fix = f"; to fix: {error.fix}" if isinstance(error, WeComRefused) and error.fix else ""
-    log.log(level, "%s %s [%s]: %s%s", error.reason, _who(error), reference, error, fix)
+    log.log(level, "%s%s [%s]: %s%s", error.reason, _who(request, error), reference, error, fix)
     parts.telemetry.signed_in(error.reason)
     response = parts.pages.render(
         "failed",
@@ -84,8 +88,17 @@ def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.Stre
     return response
 
 
-def _who(error: GatewayError) -> str:
-    return error.user_id if isinstance(error, LoginFailed) else ""
+def _from_a_script(request: web.Request) -> bool:
+    """A refused request that can show no page: an image, a fetch, whatever looks for holes at an address without a name."""
+    headers = request.headers
+    return "X-WeCom-Original-Uri" in headers and not {"X-WeCom-Navigation", "X-WeCom-Window"} & headers.keys()
+
+
+def _who(request: web.Request, error: GatewayError) -> str:
+    """`` zhangsan from 192.0.2.7``, as far as known."""
+    member = error.user_id if isinstance(error, LoginFailed) else ""
+    address = request.headers.get("X-WeCom-Address", "")
+    return (f" {member}" if member else "") + (f" from {address}" if address else "")
 
 
 def _retry(request: web.Request, parts: Parts, error: GatewayError) -> str:

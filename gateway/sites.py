@@ -41,11 +41,14 @@ class Sites:
             known = ", ".join(each.name for each in self.all)
             raise Denied(
                 "unknown-site",
-                message=f"nginx says `set $wecom_site {name or '(nothing)'};` but the sites are: {known}",
+                message=f"nginx says `set $wecom_site {name};`, but the sites are: {known}"
+                if name
+                else f"no `set $wecom_site NAME;` above `include wecom/gateway.conf;` in this server; the sites are: {known}",
             )
         if bare_host(host) not in site.hosts:
             raise Denied(
                 "other-site",
-                message=f"site {site.name} is not at host {host[:100]!r}: correct `set $wecom_site`, or add it to `hosts`",
+                message=f"site {site.name} is at {site.origin}, not at host {host[:100]!r}: correct `public_url`, "
+                "add the host to `hosts` of its [[site]], or correct `set $wecom_site` in nginx",
             )
         return site

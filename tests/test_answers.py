@@ -95,7 +95,7 @@ async def test_wecom_in_trouble(
     assert browser.session(HOME) == ""
     assert parse_qs(urlsplit(page.links[0]).query) == {"return_to": [REPORT.removeprefix(HOME[:-1])], "again": ["1"]}
     assert len(reference) == 1
-    assert f"[{reference[0]}]" in caplog.text
+    assert f" from 10.0.0.9 [{reference[0]}]: " in caplog.text
     assert "Traceback" not in page.text + caplog.text
     assert sandbox.state.secret not in page.text + caplog.text
     assert not [token for token in sandbox.state.tokens if token in page.text + caplog.text]
@@ -203,6 +203,29 @@ async def test_way_back_of_a_direct_page(browse: Browse) -> None:
     assert (ours.reason, foreign.reason) == ("unknown-site", "unknown-site")
     assert parse_qs(urlsplit(ours.links[0]).query)["return_to"] == [REPORT.removeprefix(HOME[:-1])]
     assert parse_qs(urlsplit(foreign.links[0]).query)["return_to"] == ["/"]
+
+
+async def test_a_script_at_an_unknown_address(browse: Browse, gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    """What shows no page is refused in JSON, and a hundred such requests are one line in the log, not a hundred."""
+    browser = browse(sites={"intruder.example": ""})
+
+    answers = [await browser.get(f"http://intruder.example/{number}.php", "fetch") for number in range(100)]
+
+    assert {(answer.status, answer.text) for answer in answers} == {(403, '{"error": "forbidden", "reason": "other-site"}')}
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
+    assert len([record for record in caplog.records if "intruder.example" in record.getMessage()]) == 1
+
+
+async def test_a_person_at_an_unknown_address(browse: Browse, caplog: pytest.LogCaptureFixture) -> None:
+    """A person sees a page, its reference is in the log, and the line names the settings to correct."""
+    page = await browse(sites={"intruder.example": ""}).get("http://intruder.example/")
+
+    (reference,) = re.findall(r"<code>([0-9a-f]{8})</code>", page.text)
+    (line,) = [record.getMessage() for record in caplog.records if reference in record.getMessage()]
+    assert (page.status, page.reason) == (403, "other-site")
+    assert page.says("reason.other-site.title")
+    assert "not at host 'intruder.example'" in line
+    assert "`public_url`" in line
 
 
 @pytest.mark.parametrize(

@@ -140,11 +140,15 @@ def _lost(error: BaseException) -> Lost:
     """Say what went wrong in words of our own."""
     match error:
         case aiohttp.ClientProxyConnectionError():
-            return Lost(f"cannot connect to the outbound proxy ({_os_text(error)})", arrived=False)
+            return Lost(f"cannot connect to the outbound proxy (wecom.proxy), {_os_text(error)}", arrived=False)
         case aiohttp.ClientConnectorCertificateError():
-            return Lost("WeCom's certificate is not trusted here; a CA bundle can be set", arrived=False, final=True)
+            return Lost(
+                f"the certificate of {error.host} is not trusted here; wecom.ca_file names one to trust",
+                arrived=False,
+                final=True,
+            )
         case aiohttp.ClientConnectorError():
-            return Lost(f"cannot connect to WeCom ({_os_text(error)})", arrived=False)
+            return Lost(f"cannot connect to WeCom at {_os_text(error)}", arrived=False)
         case aiohttp.ConnectionTimeoutError():
             return Lost("no connection to WeCom in time", arrived=False)
         case TimeoutError():
@@ -157,14 +161,15 @@ def _lost(error: BaseException) -> Lost:
 
 
 def _os_text(error: aiohttp.ClientConnectorError) -> str:
-    return str(error.os_error.strerror or type(error.os_error).__name__)
+    """``qyapi.weixin.qq.com:443: Connection refused``."""
+    return f"{error.host}:{error.port}: {error.os_error.strerror or type(error.os_error).__name__}"
 
 
 def _parsed(status: int, body: bytes) -> dict[str, Any] | Lost:
     if status >= 500:
         return Lost(f"WeCom answered HTTP {status}")
     if status != 200:
-        return Lost(f"WeCom answered HTTP {status}; is the API address right, is a proxy in between?", final=True)
+        return Lost(f"WeCom answered HTTP {status}; is wecom.api_url right, is a proxy in between?", final=True)
     try:
         answer = json.loads(body.decode("utf-8-sig"), strict=False)
     except (ValueError, RecursionError):

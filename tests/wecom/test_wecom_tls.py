@@ -64,7 +64,7 @@ async def test_an_unknown_certificate_is_refused(
     """Nothing is sent to a server that cannot prove who it is, and the operator reads what to set."""
     pauses = Pauses()
 
-    with pytest.raises(WeComUnreachable, match="certificate") as unreachable:
+    with pytest.raises(WeComUnreachable, match=r"certificate of 127\.0\.0\.1 is not trusted here; wecom\.ca_file") as unreachable:
         await WeCom(app, Endpoints(api=secure_url), http, cache, clock, pause=pauses).member("zhangsan")
 
     assert script.asked == []
