@@ -29,7 +29,7 @@ async def callback(request: web.Request) -> web.StreamResponse:
         sign_in = _sign_in(parts, asked, request)
     except LoginFailed as error:
         if session_at_hand(parts, asked.session, asked.site):
-            return redirect(error.return_to if error.return_to != "/" else asked.origin.url("/"))
+            return redirect(error.return_to if error.return_to not in ("/", "") else asked.origin.url("/"))
         raise
     at_hand = session_at_hand(parts, asked.session, asked.site)
     since = at_hand if at_hand and at_hand.issued >= sign_in.started else None

@@ -15,7 +15,7 @@ from gateway.errors import Denied, SignInNeeded
 from gateway.keys import LIVE, Parts
 from gateway.login import redirect
 from gateway.session import Session
-from gateway.urls import PREFIX, Origin, sign_in_url
+from gateway.urls import PREFIX, Origin, ascii_path, sign_in_url
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ async def denied(request: web.Request) -> web.StreamResponse:
         name=member.name if member else "",
         rule=rule if asked.reason in ("rule", "bad-rule") else "",
         contact=parts.config.contact,
-        switch_url=asked.origin.url(sign_in_url(asked.original or "/", again=True)),
+        switch_url=asked.origin.url(sign_in_url(ascii_path(asked.original or "/"), again=True)),
         frame_ancestors="'self'",
     )
 

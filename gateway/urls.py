@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 PREFIX = "/_wecom"
 CALLBACK = f"{PREFIX}/callback"
@@ -14,6 +14,7 @@ _HOST = re.compile(r"[0-9a-z](?:[0-9a-z.-]{0,252})|\[[0-9a-f:.]{2,45}\]")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 MAX_RETURN_TO = 8192
+_SIGNS_IN = re.compile(rf"{PREFIX}/(?:.*/)?(?:login|enter|begin|callback)(?:/|$)", re.DOTALL)
 _CLIENTS = (("wxworklocal", "private"), ("wwlocal", "private"), ("wxwork", "wecom"), ("micromessenger", "wechat"))
 
 
@@ -110,9 +111,12 @@ def ascii_path(path: str) -> str:
 def return_path(text: str, *, origin: Origin, sites: Iterable[Site] = ()) -> str | None:
     """Give the absolute URL that a return address from outside means, or None if it may not be followed.
 
-    Allowed: a path of *origin*, or an absolute URL at *origin* or at a host of one of *sites* (same scheme and port).
+    Allowed: a path of *origin*, or an absolute URL at *origin* or at a host of one of *sites* (same scheme and port); not
+    what signs in itself: ``/_wecom/enter?to=/_wecom/enter?to=…`` would be hundreds of sign-ins by one click.
     """
     if not text or len(text) > MAX_RETURN_TO or _CONTROL.search(text) or "\\" in text:
+        return None
+    if _SIGNS_IN.search(re.sub("/+", "/", unquote(re.split("[?#]", text, maxsplit=1)[0]))):
         return None
     if text.startswith("/"):
         return None if text.startswith("//") else origin.url(text.partition("#")[0])

@@ -434,6 +434,19 @@ async def test_begin_of_long_ago(browse: Browse, clock: Clock) -> None:
     assert parse_qs(urlsplit(page.links[0]).query)["return_to"] == ["/x"]
 
 
+async def test_late_from_an_address_too_long_to_come_along(browse: Browse, clock: Clock) -> None:
+    """A scan that comes too late for a sign-in without a way back ends on the first page, not in an empty redirect."""
+    browser = browse()
+    qr = await browser.open(f"{ERP}/?q={'a' * 1000}")
+    callback = (await browser.scan(qr, "lisi", stop=True)).location
+    await browser.sign_in(f"{OA}/", "lisi")
+    clock.advance(700)
+
+    page = await browser.get(callback)
+
+    assert (page.status, page.location) == (303, f"{OA}/")
+
+
 async def test_begin_elsewhere(browse: Browse) -> None:
     """Only the callback host begins for others."""
     browser = browse("lisi")

@@ -283,6 +283,17 @@ async def test_return_address_from_outside(browse: Browse, outside: str, arrives
     assert (signed_in.status, signed_in.location) == (303, arrives)
 
 
+@pytest.mark.parametrize("way", ["enter?to=", "login?again=1&return_to="])
+async def test_no_chain_of_sign_ins(browse: Browse, sandbox: Sandbox, way: str) -> None:
+    """A link that leads through our own sign-in again and again is one sign-in."""
+    browser = browse("zhangsan")
+
+    page = await browser.open(f"http://localhost:8080/_wecom/{way}" + f"/_wecom/{quote(way)}" * 9 + "/a")
+
+    assert (page.status, page.url) == (200, f"{HOME}#")
+    assert sandbox.state.count("auth/getuserinfo") == 1
+
+
 async def test_original_query_is_not_ours(browse: Browse) -> None:
     """A ``return_to`` in the query of the page that was refused belongs to that page."""
     url = "http://localhost:8080/app?return_to=/elsewhere&again=1"

@@ -348,6 +348,21 @@ async def test_rule_is_text(lisi: Browser, text: str) -> None:
     assert "<b>" not in page.text
 
 
+async def test_denied_at_an_address_that_is_no_text(gateway: Gateway) -> None:
+    """Bytes that are no UTF-8 in the refused address are no reason for an error of ours."""
+    reader, writer = await asyncio.open_connection(*gateway.addresses["pages"].split(":"))
+    writer.write(
+        b"GET /_wecom/denied HTTP/1.1\r\nHost: localhost\r\nX-WeCom-Navigation: 1\r\nX-WeCom-Reason: rule\r\n"
+        b"X-WeCom-Original-Uri: /finance/\xff\xed\r\nConnection: close\r\n\r\n"
+    )
+
+    answer = (await reader.read()).decode()
+    writer.close()
+
+    assert answer.startswith("HTTP/1.1 403 ")
+    assert "return_to=/finance/%25FF%25ED&amp;again=1" in answer
+
+
 async def test_denied_without_session(browse: Browse) -> None:
     """Without a session that opens the page names nobody."""
     page = await browse().page(HOME, named="/_wecom/denied", headers={"X-WeCom-Reason": "internal"})

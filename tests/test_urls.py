@@ -270,10 +270,25 @@ class TestReturnPath:
             "https://ⓔrp.example.com/",
             "%2F%2Fevil.example",
             "/" + "a" * MAX_RETURN_TO,
+            "/_wecom/login",
+            "/_wecom/login?return_to=/",
+            "/_wecom/enter?to=/a",
+            "/_wecom/enter/",
+            "/_wecom/%65nter?to=/a",
+            "/%5fwecom/enter",
+            "/_wecom//enter",
+            "//_wecom/enter",
+            "/a/../_wecom/enter",
+            "/_wecom/me/../enter?to=/a",
+            "/_wecom/me%2f..%2fenter",
+            "/_wecom/begin/x",
+            "/_wecom/callback/x?code=y",
+            "https://erp.example.com/_wecom/enter?to=/a",
+            "https://erp.example.com/_wecom/login#a",
         ],
     )
     def test_anything_else_is_not(self, text: str) -> None:
-        """Other hosts, ports and schemes, and every way of writing them, are not followed."""
+        """Other hosts, ports and schemes, every way of writing them, and what signs in again, are not followed."""
         assert return_path(text, origin=ERP, sites=SITES) is None
 
     @given(
