@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 NAIVE = """
+    set $wecom_gateway here;
     set $wecom_primed $wecom_cookie;
     location /_wecom/auth { internal; proxy_pass http://wecom_check; proxy_set_header X-WeCom-Session $wecom_session; }
     location @wecom_login { return 401; }
@@ -86,6 +87,21 @@ server {
 """
 )
 
+FORGOTTEN = {
+    "forgotten.test": "location / { include wecom/protect.conf; }",
+    "forgotten-rule.test": "location / { auth_request /_wecom/auth/user:zhangsan; include wecom/member.conf; }",
+    "forgotten-whole.test": "include wecom/protect.conf;",
+    "too-low.test": "include wecom/protect.conf; include wecom/gateway.conf;",
+    "rewritten.test": "if (!-e $request_filename) { rewrite ^ /index.html last; }"
+    " include wecom/gateway.conf; location / { include wecom/protect.conf; }",
+}
+"""Servers without gateway.conf, or with it below what it must stand above: their own pages would say "allow"."""
+
+CONFIG += "".join(
+    f"server {{ listen LISTEN; server_name {name}; root PREFIX/www; {content} location = /_wecom/auth {{ return 200; }} }}"
+    for name, content in FORGOTTEN.items()
+)
+
 FILES = {"www/index.html": "INDEX", "www/page": "PAGE", "www/sorry.html": "SORRY", "www/x.php": "PHP"}
 
 
@@ -126,6 +142,23 @@ class TestOperatorsDirectives:
 
         assert {check.method for check in behind.checks} == {"GET"}
         assert not list(nginx.prefix.glob("www/_wecom*"))
+
+
+class TestForgotten:
+    """Without gateway.conf above it, protect.conf and member.conf let nobody in and say what is missing."""
+
+    @pytest.mark.parametrize("name", list(FORGOTTEN))
+    @pytest.mark.parametrize("session", ["", "good"], ids=["anonymous", "member"])
+    def test_closed_and_said(self, nginx, name, session) -> None:
+        """Nobody sees a page, and who looks reads the line to add, which no check was asked for."""
+        answer = nginx.get("/no-such-page", {"Cookie": f"__Host-wecom_session={session}"}, host=name)
+
+        assert answer.status == 500
+        assert "`include wecom/gateway.conf;` is missing, or not above" in answer.text
+
+    def test_in_a_server_that_has_it_nothing_of_this_shows(self, nginx) -> None:
+        """The same visitor, in a server with the include, gets the page."""
+        assert nginx.get("/page", {"Cookie": "__Host-wecom_session=good"}, host="intercept.test").text == "PAGE"
 
 
 class TestWholeServer:
