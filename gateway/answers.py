@@ -69,7 +69,7 @@ def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.Stre
         return web.json_response({"error": "forbidden", "reason": error.reason}, status=403, headers=_UNCACHED)
     reference = secrets.token_hex(4)
     level = logging.ERROR if isinstance(error, AppMisconfigured) else logging.WARNING
-    fix = f"; to fix: {error.fix}" if isinstance(error, WeComRefused) and error.fix else ""
+    fix = f"; to fix: {error.fix}" if isinstance(error, (WeComBusy, WeComRefused)) and error.fix else ""
     log.log(level, "%s%s [%s]: %s%s", error.reason, _who(request, error), reference, error, fix)
     parts.telemetry.signed_in(error.reason)
     response = parts.pages.render(

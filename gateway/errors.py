@@ -83,12 +83,13 @@ class WeComUnreachable(WeComError):
 
 
 class WeComBusy(WeComError):
-    """WeCom asks to come back later (-1, 45009, 45033)."""
+    """WeCom asks to come back later (-1, 45009, 45033); ``fix`` as in :class:`WeComRefused`."""
 
     reason = "wecom-busy"
 
-    def __init__(self, message: str = "", *, errcode: int = -1) -> None:
+    def __init__(self, message: str = "", *, errcode: int = -1, fix: str = "") -> None:
         self.errcode = errcode
+        self.fix = fix
         super().__init__(message)
 
 

@@ -159,6 +159,18 @@ async def test_what_to_fix(browse: Browse, sandbox: Sandbox, caplog: pytest.LogC
     assert "trusted addresses" not in page.text
 
 
+async def test_what_to_look_for_when_called_too_often(browse: Browse, sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """WeCom's limit is no mistake in the settings, but the page's line says what may have used it up, and from where."""
+    sandbox.state.fault(EXCHANGE, errcode=45009)
+
+    page = await browse("zhangsan").open(REPORT)
+
+    (reference,) = re.findall(r"<code>([0-9a-f]{8})</code>", page.text)
+    (line,) = [record.getMessage() for record in caplog.records if reference in record.getMessage()]
+    assert page.reason == "wecom-busy"
+    assert line.endswith("see whether another program calls with a wrong Secret from 127.0.0.1.")
+
+
 async def test_english(browse: Browse, sandbox: Sandbox) -> None:
     """The page is in the browser's language, its reason the same word."""
     sandbox.state.fault(EXCHANGE, errcode=60020)

@@ -35,9 +35,10 @@ class Code:
 def error_for(errcode: int, errmsg: str) -> WeComError:
     """Make the error of an ``errcode`` other than 0; a code that is not in the table is a plain refusal."""
     code = CODES.get(errcode, _UNLISTED)
+    fix = code.fix.format(ip=seen_address(errmsg) or "this server's address")
     if issubclass(code.error, WeComBusy):
-        return code.error(f"{errcode} {errmsg}", errcode=errcode)
-    return code.error(errcode, errmsg, fix=code.fix.format(ip=seen_address(errmsg) or "this server's address"))
+        return code.error(f"{errcode} {errmsg}", errcode=errcode, fix=fix)
+    return code.error(errcode, errmsg, fix=fix)
 
 
 def seen_address(errmsg: str) -> str:

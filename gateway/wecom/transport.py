@@ -180,7 +180,8 @@ def _parsed(status: int, body: bytes) -> dict[str, Any] | Lost:
 def _tell(call: Call, error: WeComError) -> None:
     """Log WeCom's words with their hint and address: WeCom's support and the console's query page ask for them."""
     level = logging.INFO if isinstance(error, CodeSpent | TicketSpent | MemberUnknown) else logging.WARNING
-    log.log(level, "%s: %s %s", call.path, error, getattr(error, "fix", ""))
+    fix = getattr(error, "fix", "")
+    log.log(level, "%s: %s%s", call.path, error, f"; to fix: {fix}" if fix else "")
 
 
 def _judge(call: Call, answer: dict[str, Any] | Lost) -> dict[str, Any] | WeComError:
