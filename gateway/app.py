@@ -37,6 +37,7 @@ from gateway.session import Session, Sessions
 from gateway.sites import Sites
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry
+from gateway.turns import in_turn
 from gateway.urls import PREFIX
 from gateway.wecom import App, Endpoints, WeCom
 
@@ -49,6 +50,9 @@ MAX_HEADER_BYTES = 256 * 1024
 
 KEEPALIVE_S = 3600.0
 """nginx closes idle connections to us, not we: closing first would lose a request."""
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: with fewer, those of a burst come a second later, and nginx waits no longer."""
 
 SHUTDOWN_S = 10.0
 
@@ -166,10 +170,10 @@ class Gateway:
         self._stack.push_async_callback(runner.cleanup)
         site: web.BaseSite
         if address.startswith("unix:"):
-            site = web.UnixSite(runner, address.removeprefix("unix:"))
+            site = web.UnixSite(runner, address.removeprefix("unix:"), backlog=BACKLOG)
         else:
             host, _, port = address.rpartition(":")
-            site = web.TCPSite(runner, host.strip("[]"), int(port))
+            site = web.TCPSite(runner, host.strip("[]"), int(port), backlog=BACKLOG)
         try:
             await site.start()
             if isinstance(site, web.UnixSite):
@@ -182,7 +186,7 @@ class Gateway:
 
 def pages(live: Live) -> web.Application:
     """The application behind the pages listener."""
-    app = web.Application(middlewares=[explain], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[in_turn(), explain], client_max_size=64 * 1024)
     app[LIVE] = live
     app.add_routes(ROUTES)
     return app

@@ -20,7 +20,7 @@ PURE = (
 
 LAYERS = (
     *((name,) for name in PURE),
-    ("wecom", "telemetry", "once", "snippets", "pages"),
+    ("wecom", "telemetry", "once", "turns", "snippets", "pages"),
     ("keys",),
     ("asked",),
     ("auth", "cookies", "ops"),
