@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 _DETAILS_BY_TICKET = ("email", "mobile", "avatar")
 
 
-async def session_for(parts: Parts, code: str, *, site: str) -> Session:
-    """Exchange *code* for a new session at *site*; raises LoginFailed, or a WeComError that speaks for itself."""
-    if parts.brake.on:
+async def session_for(parts: Parts, code: str, *, site: str, address: str) -> Session:
+    """Exchange *code*, brought from *address*, for a new session at *site*; raises LoginFailed or a WeComError."""
+    if parts.brake.stops(address):
         raise LoginFailed("paused", message="too many bad codes in the last minute")
     began = parts.clock()
     try:
         visitor = await parts.wecom.exchange(code)
     except CodeSpent as error:
-        parts.brake.bad_code()
+        parts.brake.bad_code(address)
         raise LoginFailed("code-spent", message=str(error)) from error
     member = await read(parts, _member_id(visitor.user_id))
     member = asked_for(parts, await with_ticket(parts, member, visitor.user_ticket))

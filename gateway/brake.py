@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 
 WINDOW_S = 60
+ADDRESS_SHARE = 4
+"""One address may cause this part of the bad codes: or one script could stop everybody's sign-in."""
 
 
 class Brake:
@@ -13,11 +16,27 @@ class Brake:
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._bad: deque[float] = deque(maxlen=max(1, limit))
+        self._bad: deque[tuple[float, str]] = deque(maxlen=max(1, limit))
+        self._per_address = max(1, limit // ADDRESS_SHARE)
 
-    def bad_code(self) -> None:
-        self._bad.append(self._clock())
+    def bad_code(self, address: str = "") -> None:
+        self._bad.append((self._clock(), _network(address)))
 
     @property
     def on(self) -> bool:
-        return len(self._bad) == self._bad.maxlen and self._bad[0] > self._clock() - WINDOW_S
+        return len(self._bad) == self._bad.maxlen and self._bad[0][0] > self._clock() - WINDOW_S
+
+    def stops(self, address: str) -> bool:
+        """Whether a code that came from *address* is not to be exchanged now."""
+        since, network = self._clock() - WINDOW_S, _network(address)
+        own = sum(1 for when, whose in self._bad if whose == network and when > since)
+        return own >= self._per_address or self.on
+
+
+def _network(address: str) -> str:
+    """The address; of IPv6 its first half, since the other is anybody's to choose."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    return f"{int(known) >> 64:x}::" if isinstance(known, IPv6Address) else address

@@ -88,7 +88,7 @@ def _in_force(parts: Parts, session: Session) -> Session:
 
 
 async def _exchanged(parts: Parts, asked: Asked, code: str) -> Session:
-    session = await admission.session_for(parts, code, site=asked.site.name)
+    session = await admission.session_for(parts, code, site=asked.site.name, address=asked.address)
     log.info("signed-in %s at %s from %s, session %s", session.member.user_id, asked.site.name, asked.address, session.id)
     return session
 

@@ -74,3 +74,45 @@ def test_a_limit_of_nothing_is_one(clock: Ticking) -> None:
 
     brake.bad_code()
     assert brake.on
+
+
+def test_one_address_stops_itself_first(clock: Ticking) -> None:
+    """A quarter of the limit from one address stops that address and nobody else."""
+    brake = Brake(60, clock)
+    for _ in range(14):
+        brake.bad_code("10.0.0.66")
+    assert not brake.stops("10.0.0.66")
+
+    brake.bad_code("10.0.0.66")
+
+    assert brake.stops("10.0.0.66")
+    assert not brake.stops("10.0.0.9")
+    clock.advance(WINDOW_S)
+    assert not brake.stops("10.0.0.66")
+
+
+def test_many_addresses_stop_everybody(clock: Ticking) -> None:
+    """The limit as a whole holds for everybody, whoever caused it."""
+    brake = Brake(60, clock)
+    for number in range(60):
+        assert not brake.stops("10.0.0.9")
+        brake.bad_code(f"10.1.0.{number}")
+
+    assert brake.stops("10.0.0.9")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::1", "2001:db8::1", False),
+        ("unix:", "unix:", True),
+    ],
+)
+def test_an_address_of_ipv6_is_its_network(clock: Ticking, one: str, other: str, same: bool) -> None:
+    """Whoever has one IPv6 address has the 2^64 beside it: they count together."""
+    brake = Brake(4, clock)
+    brake.bad_code(one)
+
+    assert brake.stops(other) is same

@@ -335,8 +335,9 @@ async def test_code_of_another_app(browse: Browse, sandbox: Sandbox, caplog: pyt
 async def test_brake(browse: Browse, start: Start, make_config: MakeConfig, sandbox: Sandbox, clock: Clock) -> None:
     """After a set number of bad codes in a minute no code is exchanged until the minute is over: WeCom would ban us all."""
     gateway = await start(make_config(wecom={"bad_codes_per_minute": 3}))
-    browser, attacker = browse("zhangsan", at=gateway), browse("lisi", at=gateway)
+    browser = browse("zhangsan", at=gateway)
     for number in range(3):
+        attacker = browse("lisi", at=gateway, address=f"10.0.1.{number}")
         bad = await attacker.bring_code(HOME)
         assert (await attacker.get(without_code(bad, code=f"made-up-{number}"))).reason == "code-spent"
     callback = await browser.bring_code(REPORT)
@@ -349,6 +350,19 @@ async def test_brake(browse: Browse, start: Start, make_config: MakeConfig, sand
     assert (paused.status, paused.reason) == (503, "paused")
     assert asked_meanwhile == 3
     assert (page.status, page.url) == (200, f"{REPORT}#")
+
+
+async def test_brake_of_one_address(browse: Browse, start: Start, make_config: MakeConfig, sandbox: Sandbox) -> None:
+    """A script that makes up codes stops its own address, and nobody else's sign-in."""
+    gateway = await start(make_config(wecom={"bad_codes_per_minute": 8}))
+    browser, attacker = browse("zhangsan", at=gateway), browse("lisi", at=gateway, address="10.0.0.66")
+    bad = await attacker.bring_code(HOME)
+
+    reasons = [(await attacker.get(without_code(bad, code=f"made-up-{number}"))).reason for number in range(20)]
+
+    assert reasons == ["code-spent"] * 2 + ["paused"] * 18
+    assert sandbox.state.count(EXCHANGE) == 2
+    assert (await browser.open(REPORT)).status == 200
 
 
 # ── the same callback twice ────────────────────────────────────────────────────────────────────────────────────────
