@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from multidict import istr
 
 from gateway import rules
 from gateway.errors import Denied, SignInNeeded
@@ -17,6 +18,9 @@ from gateway.keys import Live
 from gateway.member import encode
 
 log = logging.getLogger(__name__)
+
+HOST, SITE, SESSION = istr("Host"), istr("X-WeCom-Site"), istr("X-WeCom-Session")
+NAVIGATION, EXPIRES = istr("X-WeCom-Navigation"), istr("X-Accel-Expires")
 
 
 def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -26,10 +30,10 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         """Answer nginx's subrequest: 204 and who it is, 401 and why to sign in, 403 and why not."""
         now, asked = live.now, request.headers
         try:
-            rule = rules.parse(request.rel_url.raw_path)
-            site = now.sites.find(asked.get("X-WeCom-Site", ""), asked.get("Host", ""))
-            navigation = "X-WeCom-Navigation" in asked
-            seen = now.sessions.seen(asked.get("X-WeCom-Session", ""), site=site.name, navigation=navigation)
+            rule = rules.parse(request.raw_path)
+            site = now.sites.find(asked.get(SITE, ""), asked.get(HOST, ""))
+            navigation = NAVIGATION in asked
+            seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=navigation)
             now.standing.check(seen)
             rules.check(seen, rule)
         except SignInNeeded as needed:
@@ -44,7 +48,7 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         now.telemetry.checked(204)
         headers = seen.identity.copy()
         if now.config.cache:
-            headers["X-Accel-Expires"] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
+            headers[EXPIRES] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
         return web.Response(status=204, headers=headers)
 
     def refusal(status: int, reason: str, rule: str = "") -> web.Response:

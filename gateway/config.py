@@ -111,7 +111,7 @@ class Config:
     templates: str = ""  #: a folder whose templates replace the built-in pages
     language: Language = Language("")  #: ``zh`` or ``en`` for everybody; empty: by the browser
     cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
-    remembered_sessions: int = 100_000
+    remembered_sessions: int = 50_000
     log_level: LogLevel = LogLevel("INFO")
     session: SessionSettings = field(default_factory=SessionSettings)
     wecom: WeComSettings = field(default_factory=WeComSettings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -78,7 +77,7 @@ class Lifetimes:
 class Seen:
     """What the check needs of a session whose signature was genuine, and the headers that announce it, made once.
 
-    A process remembers a hundred thousand of these; what only pages show is read anew from the cookie.
+    A process remembers tens of thousands of these; what only pages show is read anew from the cookie.
     """
 
     id: str
@@ -114,8 +113,8 @@ class Sessions:
     """Seal and open the sessions of one app (corp and agent).
 
     The memory of opened values says only "genuine signature, these claims"; site, end, standing and rule are looked at
-    on every request by whoever asks. Refusals are never remembered, so garbage cannot grow it. Its key is a SHA-256 of the
-    whole value: a tenth of what the value would take, and, unlike ``hash()``, nothing that another value could share.
+    on every request by whoever asks. Refusals are never remembered, so garbage cannot grow it. It is keyed by the value
+    itself, which costs memory, and not by a digest of it, which would cost every check.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class Sessions:
         lifetimes: Lifetimes,
         clock: Callable[[], float],
         raw_headers: bool = False,
-        remembered: int = 100_000,
+        remembered: int = 50_000,
     ) -> None:
         self.lifetimes = lifetimes
         self._sealer = sealer
@@ -135,8 +134,8 @@ class Sessions:
         self._clock = clock
         self._raw_headers = raw_headers
         self._half = max(1, remembered // 2)
-        self._recent: dict[bytes, Seen] = {}
-        self._older: dict[bytes, Seen] = {}
+        self._recent: dict[str, Seen] = {}
+        self._older: dict[str, Seen] = {}
 
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
@@ -165,11 +164,10 @@ class Sessions:
         """The same for the check: its signature verified once, then remembered."""
         if not value:
             raise SignInNeeded("no-session")
-        key = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
-        seen = self._recent.get(key)
+        seen = self._recent.get(value)
         if seen is None:
-            seen = self._older.get(key) or Seen.of(self.genuine(value), raw=self._raw_headers)
-            self._remember(key, seen)
+            seen = self._older.get(value) or Seen.of(self.genuine(value), raw=self._raw_headers)
+            self._remember(value, seen)
         self._in_force(seen, site, navigation)
         return seen
 
@@ -190,11 +188,11 @@ class Sessions:
         if navigation and self.lifetimes.renewal_due(session, now):
             raise SignInNeeded("renew")
 
-    def _remember(self, key: bytes, found: Seen) -> None:
+    def _remember(self, value: str, found: Seen) -> None:
         """Two halves, the older dropped when the newer is full: as bounded as an LRU, with nothing to do on a hit."""
         if len(self._recent) >= self._half:
             self._older, self._recent = self._recent, {}
-        self._recent[key] = found
+        self._recent[value] = found
 
     def forget(self) -> None:
         """Empty the memory: keys have changed."""

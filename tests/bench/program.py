@@ -8,11 +8,12 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from gateway import config as settings
+from gateway.config import Config
 from tests.bench import measures, proc
 from tests.bench.figures import Figures, Run
 from tests.bench.load import Broken
@@ -25,6 +26,9 @@ from tests.bench.scale import scale
 from tests.bench.site import Ports, Site
 from tests.bench.stage import Stage, cache_there
 
+REMEMBERED = next(int(item.default) for item in fields(Config) if item.name == "remembered_sessions")
+"""How many sessions the product remembers unless told otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -34,7 +38,7 @@ class Options:
     seconds: int = 4
     connections: int = 32
     warm_s: int = 1  #: a run of each row that does not count, before the first round
-    sessions: int = 100_000  #: as many are sealed, and as many does a gateway remember
+    sessions: int = 100_000  #: as many are sealed
     starts: int = 5
     show_all: bool = True  #: measure the memory with all sessions seen
     long_s: int = 0
@@ -81,7 +85,7 @@ async def _stage(
         peers={peer.name: peer for peer in peers},
         pins=options.pins or {},
         connections=options.connections,
-        remembered=options.sessions,
+        remembered=min(options.sessions, REMEMBERED),
     )
     say("starting " + ", ".join(sorted({row.answerer for row in rows})))
     await stage.start(rows)
@@ -141,7 +145,7 @@ async def _long(options: Options, stage: Stage, say: Say) -> list[Measure]:
 def _notes(options: Options, rows: Sequence[Row], folder: Path) -> list[str]:
     notes = []
     if any(row.name == "distinct" for row in rows):
-        notes.append(f"distinct: {options.sessions:,} sessions in turn, {options.sessions:,} remembered at most")
+        notes.append(f"distinct: {options.sessions:,} sessions in turn, {min(options.sessions, REMEMBERED):,} remembered at most")
     if any(row.name == "ledger" for row in rows):
         notes.append("ledger: gateway.standing filled in memory; there is no stored ledger in this measurement")
     logs = {log.stem: log.read_text("utf-8", "replace").splitlines() for log in sorted((folder / "logs").glob("nginx-*.log"))}
