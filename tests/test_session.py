@@ -18,7 +18,7 @@ from gateway.errors import LoginFailed, SignInNeeded
 from gateway.member import Member
 from gateway.sealing import Sealer
 from gateway.secret import Secret
-from gateway.session import MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions
+from gateway.session import HOT, MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions
 
 NOW = 1_800_000_000
 OLD, NEW = Secret("o" * 43), Secret("n" * 43)
@@ -422,6 +422,14 @@ class TestMemory:
         for number in range(100):
             opening.seen(opening.seal(replace(SESSION, id=f"s-{number}")), site="erp")
             assert opening.seen(value, site="erp") is first
+
+    def test_more_sessions_in_use_than_are_found_without_a_digest(self) -> None:
+        """Whoever takes turns with more than ``HOT`` others is still found, and as the right one."""
+        opening = sessions()
+        values = [opening.seal(replace(SESSION, id=f"s-{number}")) for number in range(HOT + 10)]
+
+        for _ in range(2):
+            assert [opening.seen(value, site="erp").id for value in values] == [f"s-{number}" for number in range(HOT + 10)]
 
     def test_refusals_are_never_remembered(self) -> None:
         """Garbage, other apps' sessions and unreadable versions leave nothing behind."""
