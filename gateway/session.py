@@ -48,10 +48,6 @@ class Session:
     def user_id(self) -> str:
         return self.member.user_id
 
-    @property
-    def leader_of(self) -> tuple[int, ...]:
-        return self.member.leader_of
-
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
