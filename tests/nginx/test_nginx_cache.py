@@ -219,8 +219,7 @@ class TestKey:
     def test_the_second_comes_first(self, run_nginx, behind) -> None:
         """As shipped, the key begins with the second: an answer is used in the one it was asked for in, whatever it says."""
         nginx, behind.holds = run_nginx(), "60"
-        while "HIT" not in [nginx.get("/files/page", GOOD).header("X-Found") for _ in range(3)]:
-            pass
+        assert "HIT" in [nginx.get("/files/page", GOOD).header("X-Found") for _ in range(20)]
 
         assert all(re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d  ", key) for key in keys(nginx.prefix / "answers"))
 
@@ -331,9 +330,9 @@ class TestFiles:
     def test_a_flood_of_forged_cookies_finds_its_bound(self, run_nginx, behind) -> None:
         """With the zone full of garbage, a member is still let in and nothing critical is logged."""
         nginx, behind.holds = run_nginx(edits=(("keys_zone=wecom_cache:4m", "keys_zone=wecom_cache:64k"),)), "60"
-        for first in (0, 900):
+        for first in range(0, 1800, 90):
             with nginx.connect() as connection:
-                for number in range(first, first + 900):
+                for number in range(first, first + 90):
                     head = f"GET /files/page HTTP/1.1\r\nHost: a\r\nCookie: {SESSION}=garbage{number}\r\n\r\n"
                     connection.sendall(head.encode("ascii"))
                     assert connection.recv(65536).startswith(b"HTTP/1.1 401")
@@ -510,18 +509,21 @@ class TestRevoked:
 
     async def test_trap_whole_seconds(self, make_config, run_nginx) -> None:
         """``proxy_cache_valid 204 1s``: to the end of the next second, so for longer than one."""
+        edits = (*PLAIN, ("proxy_cache_valid 599 1s", "proxy_cache_valid 204 1s"))
         async with Gateway(make_config(cache=False), clock=time.time) as gateway:
             real = Real(gateway, run_nginx)
-            nginx = real.nginx(edits=(*PLAIN, ("proxy_cache_valid 599 1s", "proxy_cache_valid 204 1s")))
-            me = real.signed_in()
+            nginx, let_in = real.nginx(edits=edits), []
             async with Hammer(nginx, real.signed_in("lisi")).going(1) as other:
-                await other.until(lambda: time.time() % 1 < 0.2)
-            async with Hammer(nginx, me).going() as hammer:
-                await hammer.answered(1)
-                ended = await sign_out(nginx, me)
-                await hammer.refused()
+                while not let_in or (max(let_in) <= 1 and len(let_in) < 10):
+                    me = real.signed_in(f"zhangsan{len(let_in)}")
+                    await other.until(lambda: time.time() % 1 < 0.2)
+                    async with Hammer(nginx, me).going() as hammer:
+                        await hammer.answered(1)
+                        ended = await sign_out(nginx, me)
+                        await hammer.refused()
+                    let_in.append(hammer.let_in_after(ended))
 
-        assert hammer.let_in_after(ended) > 1
+        assert max(let_in) > 1
 
     @pytest.mark.parametrize("edits, stays", [((), False), ((TIMELESS,), True)], ids=["shipped", "trap"])
     async def test_the_gateway_s_clock_does_not_matter(self, make_config, run_nginx, edits, stays) -> None:
