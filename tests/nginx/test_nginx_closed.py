@@ -112,9 +112,13 @@ class TestOperatorsDirectives:
     def test_open_to_anybody_with_a_plain_location(self, nginx, name) -> None:
         """The hole is real: a check location that inherits and can be rewritten lets an anonymous visitor in."""
         host = f"{name}.naive.test"
-        nginx.get("/page", {"Cookie": "__Host-wecom_session=good"}, host=host)
+        member = {"Cookie": "__Host-wecom_session=good"}
 
-        assert nginx.get("/page", host=host).text == "PAGE"
+        def opened() -> bool:
+            nginx.get("/page", member, host=host)
+            return nginx.get("/page", host=host).text == "PAGE"
+
+        assert any(opened() for _ in range(5))  # nginx may write its cache a moment after it answered
 
     @pytest.mark.parametrize("name", list(ABOVE))
     @pytest.mark.parametrize("session", ["", "forged"], ids=["anonymous", "forged"])
