@@ -56,8 +56,8 @@ def keep_sign_in(response: web.StreamResponse, site: Site, sign_in: SignIn, valu
 
 def sign_out(response: web.StreamResponse, site: Site) -> None:
     """Drop the session, and ask for a press of "sign in" before the next one."""
-    _set(response, site, site.cookie_name, "", max_age=0, domain=site.cookie_domain or None)
-    _set(response, site, site.cookie(ROUNDS), "", max_age=0)
+    forget_session(response, site)
+    forget_rounds(response, site)
     _set(response, site, site.cookie("signed_out"), "1", max_age=SIGNED_OUT_S)
 
 

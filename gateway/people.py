@@ -11,9 +11,9 @@ from aiohttp import web
 
 from gateway import cookies
 from gateway.asked import Asked
-from gateway.errors import Denied, SignInNeeded
-from gateway.keys import LIVE, Parts
-from gateway.login import redirect
+from gateway.errors import Denied
+from gateway.keys import LIVE
+from gateway.login import redirect, session_at_hand
 from gateway.session import Session
 from gateway.urls import PREFIX, Origin, ascii_path, sign_in_url
 
@@ -24,7 +24,7 @@ async def me(request: web.Request) -> web.StreamResponse:
     """``/_wecom/me``: this session, as a page or, by ``Accept``, as JSON; 401 without one."""
     parts = request.app[LIVE].now
     asked = Asked.of(request, parts)
-    session = _genuine(parts, asked)
+    session = session_at_hand(parts, asked.session, asked.site)
     wants_json = "application/json" in request.headers.get("Accept", "") or "json" in request.query
     if session is None:
         if not wants_json and asked.navigation:
@@ -42,7 +42,7 @@ async def denied(request: web.Request) -> web.StreamResponse:
     asked = Asked.of(request, parts)
     if not asked.reason:
         return parts.pages.render("neutral", language=asked.language, status=403)
-    session = _genuine(parts, asked)
+    session = session_at_hand(parts, asked.session, asked.site)
     rule = unquote(asked.rule)
     member = session.member if session else None
     if asked.reason == "rule" and member:
@@ -70,7 +70,7 @@ async def ask_logout(request: web.Request) -> web.StreamResponse:
     """GET ``/_wecom/logout`` asks first: a link or an image must sign nobody out."""
     parts = request.app[LIVE].now
     asked = Asked.of(request, parts)
-    session = _genuine(parts, asked)
+    session = session_at_hand(parts, asked.session, asked.site)
     if session is None:
         url = asked.origin.url(sign_in_url("/", again=True))
         return parts.pages.render("signed_out", language=asked.language, login_url=url)
@@ -86,7 +86,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     asked = Asked.of(request, parts)
     if not _from_our_page(request, asked.origin):
         raise Denied("bad-request", message="sign-out was posted by another site")
-    session = _genuine(parts, asked)
+    session = session_at_hand(parts, asked.session, asked.site)
     if session:
         everywhere = b"everywhere=1" in (await request.read()).split(b"&")
         parts.standing.forget_ended(parts.clock())
@@ -115,16 +115,6 @@ async def verify_file(request: web.Request) -> web.StreamResponse:
 
 
 _PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
-
-
-def _genuine(parts: Parts, asked: Asked) -> Session | None:
-    """The session at hand if it is in force for this site."""
-    try:
-        session = parts.sessions.open(asked.session, site=asked.site.name)
-        parts.standing.check(session)
-    except SignInNeeded:
-        return None
-    return session
 
 
 def _about(session: Session) -> dict[str, Any]:
