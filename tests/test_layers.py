@@ -20,6 +20,7 @@ PURE = (
 
 LAYERS = (
     *((name,) for name in PURE),
+    ("ledger",),
     ("wecom", "telemetry", "once", "turns", "snippets", "pages"),
     ("keys",),
     ("asked",),

@@ -1,0 +1,78 @@
+"""Verbs of the gateway itself: serve, check, keygen, nginx install."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli.group import cli, config_option
+
+
+@cli.command()
+@config_option
+def serve(config_path: Path | None) -> None:
+    """Run the gateway until SIGTERM; SIGHUP reads the settings again."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before there is anything to reload
+    from gateway import app
+    from gateway.config import load
+
+    config = load(config_path)
+    _log_to_stderr(config.log_level)
+    _run(app.serve(lambda: load(config_path)))
+
+
+@cli.command()
+@config_option
+def check(config_path: Path | None) -> None:
+    """Read the settings and say whether they can be used."""
+    from gateway.config import load, warnings
+
+    config = load(config_path)
+    for warning in warnings(config):
+        click.echo(f"warning: {warning}", err=True)
+    for site in config.sites:
+        click.echo(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {', '.join(sorted(site.hosts))}")
+    click.echo(f"callback host: {config.callback.origin.netloc} (register exactly this at WeCom)")
+
+
+@cli.command()
+def keygen() -> None:
+    """Print a new signing key."""
+    click.echo(secrets.token_urlsafe(32))
+
+
+@cli.group()
+def nginx() -> None:
+    """The snippets for nginx."""
+
+
+@nginx.command("install")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@config_option
+def nginx_install(directory: Path, config_path: Path | None) -> None:
+    """Write the snippets to DIRECTORY, usually /etc/nginx/wecom; with --config, upstream.conf fits the settings."""
+    from gateway.config import load
+    from gateway.snippets import install
+
+    for path in install(directory, load(config_path) if config_path else None):
+        click.echo(path)
+
+
+def _run(coroutine: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(coroutine)
+    else:
+        uvloop.run(coroutine)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,0 +1,6 @@
+"""The ledger: one append-only log that is both the audit trail and the revocation list."""
+
+from gateway.ledger.records import KINDS, Entry, Record
+from gateway.ledger.store import LedgerBroken, LedgerUnavailable, Store
+
+__all__ = ["KINDS", "Entry", "LedgerBroken", "LedgerUnavailable", "Record", "Store"]
