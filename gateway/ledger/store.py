@@ -21,8 +21,21 @@ class LedgerBroken(GatewayError):
     reason = "ledger-broken"
 
 
+class LedgerLost(GatewayError):
+    """What stood at a position is no longer there: data lost, an older copy took over, trimmed or made anew.
+
+    Who reads on from there reads from the start again (``after=""``), and appends again what it knows to be in force
+    and does not find.
+    """
+
+    reason = "ledger-lost"
+
+
 class Store(Protocol):
-    """Durable, ordered, shared by processes. Every method raises LedgerUnavailable or LedgerBroken, nothing else."""
+    """Durable, ordered, shared by processes. Every method raises LedgerUnavailable or LedgerBroken, nothing else.
+
+    Only :meth:`read` raises LedgerLost as well.
+    """
 
     @property
     def address(self) -> str:
@@ -35,10 +48,16 @@ class Store(Protocol):
         """Store *records*, all or none; they are durable when this returns."""
 
     async def read(self, after: str = "", limit: int = 1000) -> list[Entry]:
-        """The entries after a position, oldest first; fewer than *limit* at the end."""
+        """The entries after a position, oldest first; fewer than *limit* at the end.
+
+        LedgerLost when *after* is not in the store, or another entry stands there.
+        """
 
     async def wait(self, after: str, timeout_s: float) -> None:
-        """Return when there is something after *after*, or after *timeout_s*; within 1 s of an append by another process."""
+        """Return when there is something after *after*, or after *timeout_s*; within 1 s of an append by another process.
+
+        Also when *after* is no longer there: :meth:`read` then says so.
+        """
 
     async def claim(self, key: str, until: float) -> bool:
         """True for the first caller in any process, until the Unix second *until*."""
