@@ -9,7 +9,7 @@ from dataclasses import replace
 from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, WeComError
 from gateway.keys import Parts
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
-from gateway.session import Session
+from gateway.session import Session, moment
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,11 @@ async def session_for(parts: Parts, code: str, *, site: str, address: str) -> Se
     except CodeSpent as error:
         parts.brake.bad_code(address)
         raise LoginFailed("code-spent", message=str(error)) from error
-    member = await read(parts, _member_id(visitor.user_id))
+    user_id = _member_id(visitor.user_id)
+    since = parts.standing.stale_until(user_id)
+    member = await read(parts, user_id)
     member = asked_for(parts, await with_ticket(parts, member, visitor.user_ticket))
-    return new_session(parts, member, site=site, began=began)
+    return new_session(parts, member, site=site, began=began, since=since)
 
 
 async def read(parts: Parts, user_id: str, *, timeout_s: float | None = None) -> Member:
@@ -76,9 +78,12 @@ def asked_for(parts: Parts, member: Member) -> Member:
     )
 
 
-def new_session(parts: Parts, member: Member, *, site: str, began: float) -> Session:
-    """Make the session of a sign-in that WeCom was asked about from *began* (Unix seconds) on."""
-    issued, read = parts.standing.issue(member.user_id, began), int(began)
+def new_session(parts: Parts, member: Member, *, site: str, began: float, since: float = 0) -> Session:
+    """Make the session of a sign-in that WeCom was asked about from *began* (Unix seconds) on.
+
+    *since* is what :meth:`Standing.stale_until` gave before the member was read.
+    """
+    issued, renewed = parts.standing.issue(member.user_id, began), int(began)
     return Session(
         id=secrets.token_urlsafe(12),
         member=member,
@@ -86,9 +91,9 @@ def new_session(parts: Parts, member: Member, *, site: str, began: float) -> Ses
         agent_id=parts.config.agent_id,
         site=site,
         issued=issued,
-        renewed=read,
-        ends=parts.sessions.lifetimes.ends(issued, read),
-        read=read,
+        renewed=renewed,
+        ends=parts.sessions.lifetimes.ends(issued, renewed),
+        read=max(moment(began), since),
         account=member.user_id,
         departments=member.departments,
     )

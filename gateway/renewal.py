@@ -11,7 +11,7 @@ from gateway import admission, cookies
 from gateway.asked import Asked
 from gateway.errors import LoginFailed, SignInNeeded, WeComError
 from gateway.keys import Parts
-from gateway.session import Session
+from gateway.session import Session, moment
 
 log = logging.getLogger(__name__)
 
@@ -53,22 +53,25 @@ async def renewed(parts: Parts, session: Session, *, return_to: str) -> Session:
 
     Raises LoginFailed for a member who is gone, disabled or out of scope; every session of theirs ends then.
     """
+    since = parts.standing.stale_until(session.user_id)
+    key = f"renewal {session.id} {session.renewed} {session.read} {since}"
     try:
-        return await parts.once.run(f"renewal {session.id} {session.renewed}", lambda: _reread(parts, session))
+        return await parts.once.run(key, lambda: _reread(parts, session, since))
     except LoginFailed as error:
         error.return_to = return_to
         raise
 
 
-async def _reread(parts: Parts, session: Session) -> Session:
-    lifetimes, began = parts.sessions.lifetimes, int(parts.clock())
+async def _reread(parts: Parts, session: Session, since: float) -> Session:
+    """*since*: what :meth:`Standing.stale_until` gave before WeCom was asked."""
+    lifetimes, began = parts.sessions.lifetimes, parts.clock()
     old = session.member
     try:
         member = await admission.read(parts, old.user_id, timeout_s=TIMEOUT_S)
     except WeComError as error:
         log.warning("renewal of %s put off: %s", old.user_id, error)
         parts.telemetry.renewed("put-off")
-        return lifetimes.put_off(session, began)
+        return lifetimes.put_off(session, int(began))
     except LoginFailed as error:
         log.warning("revoked %s: %s", old.user_id, error.reason)
         parts.telemetry.renewed(error.reason)
@@ -86,7 +89,7 @@ async def _reread(parts: Parts, session: Session) -> Session:
         session,
         member=member,
         departments=member.departments,
-        renewed=began,
-        read=began,
-        ends=lifetimes.ends(session.issued, began),
+        renewed=int(began),
+        read=max(moment(began), since),
+        ends=lifetimes.ends(session.issued, int(began)),
     )

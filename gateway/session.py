@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,7 @@ class Session:
     issued: int  #: when WeCom vouched for the person; renewal never changes it
     renewed: int  #: what the next renewal counts from; idle too
     ends: int
-    read: int  #: when the last reading of the member from WeCom began
+    read: float  #: when the last reading of the member from WeCom began, to the millisecond
     account: str = ""
     departments: tuple[int, ...] = ()  #: own departments and their ancestors
     tags: Mapping[int, bool] = field(default_factory=lambda: _NO_TAGS)  #: the tags that were looked at, and whether each holds
@@ -47,6 +48,11 @@ class Session:
     @property
     def user_id(self) -> str:
         return self.member.user_id
+
+
+def moment(now: float) -> float:
+    """*now* to the millisecond, never later: what a cookie holds of the time of a reading."""
+    return math.floor(now * 1000) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Seen:
     issued: int
     renewed: int
     ends: int
-    read: int
+    read: float
     leader_of: tuple[int, ...]
     departments: tuple[int, ...]
     tags: Mapping[int, bool]
@@ -262,7 +268,8 @@ class Sessions:
         if not 1 <= int(claims["v"]) <= READABLE_VERSION:
             raise ValueError("a version this release cannot read")
         private = self._sealer.decrypt(PRIVATE, claims["x"]) if claims.get("x") else {}
-        issued, renewed, ends, read = map(int, claims["t"])
+        *times, read = claims["t"]
+        issued, renewed, ends = map(int, times)
         own = tuple(map(int, claims["d"]))
         member = Member(
             user_id=str(claims["u"]),
@@ -282,9 +289,9 @@ class Sessions:
             agent_id=int(claims["a"]),
             site=sys.intern(str(claims["s"])),
             issued=issued,
-            renewed=issued if renewed == issued else renewed,  # one object for equal numbers: a hundred thousand
+            renewed=issued if renewed == issued else renewed,  # one object: a hundred thousand sessions are remembered
             ends=ends,
-            read=renewed if read == renewed else read,  # sessions are remembered
+            read=float(read),
             account=str(claims.get("o") or member.user_id),
             departments=tuple(map(int, claims.get("D", ()))) or own,
             tags={int(tag): bool(holds) for tag, holds in claims["g"].items()} if "g" in claims else _NO_TAGS,

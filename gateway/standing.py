@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from gateway.errors import SignInNeeded
 from gateway.session import Seen, Session
 
 CLOCK_TOLERANCE_S = 10
-"""A session issued up to this long after a revocation is revoked too: two machines' clocks never agree."""
+"""A session issued, or read, up to this long after a revocation or a change falls under it: machines' clocks never agree."""
 
 
 class Standing:
@@ -30,9 +32,18 @@ class Standing:
             self._revoked[key] = max(at, int(before) + 1)
 
     def outdate(self, user_id: str, at: float) -> None:
-        """What was read of *user_id* before *at* no longer holds: departments or tags have changed."""
+        """What was read of *user_id* up to *at* no longer holds: departments or tags have changed."""
         key = user_id.casefold()
-        self._stale[key] = max(at, self._stale.get(key, 0))
+        until = math.ceil((at + CLOCK_TOLERANCE_S) * 1000) / 1000
+        self._stale[key] = max(until, self._stale.get(key, 0))
+
+    def stale_until(self, user_id: str) -> float:
+        """From which reading on the data of *user_id* holds, by what is known now; 0 where any does.
+
+        Asked for *before* WeCom is, it is the least that a session may give as ``read`` after it: machines' clocks differ, but
+        what WeCom says after we heard of a change has the change.
+        """
+        return self._stale.get(user_id.casefold(), 0)
 
     def end(self, session: Session) -> None:
         """End one session: its person signed out."""
