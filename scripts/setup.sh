@@ -43,15 +43,16 @@ apt_install() {
 }
 
 keep_off() {
-    local each
+    local each service
     [ -d /run/systemd/system ] || return 0
     for each in "$@"; do
         case $each in
-            nginx | redis-server)
-                as_root systemctl disable --quiet "$each"
-                say "$each: installed, its service left off (systemctl enable --now $each turns it on)"
-                ;;
+            nginx | redis-server) service=$each ;;
+            php-fpm) service=$(cd /lib/systemd/system && compgen -G 'php*-fpm.service' | head -n 1) ;;
+            *) continue ;;
         esac
+        as_root systemctl disable --quiet "$service"
+        say "$each: installed, its service left off (systemctl enable --now $service turns it on)"
     done
 }
 

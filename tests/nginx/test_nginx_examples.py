@@ -60,6 +60,17 @@ class TestFiles:
         emptied = re.findall(r'^proxy_set_header (X[-_]WeCom[-_]\w+) "";', text, re.MULTILINE)
         assert {f"{a}{header}" for header in headers for a in ("X_WeCom_", "X-WeCom_", "X_WeCom-")} <= {*emptied}
 
+    @pytest.mark.parametrize("name, directive", [("fastcgi.conf", "fastcgi_param"), ("uwsgi.conf", "uwsgi_param")])
+    def test_cgi_s_names_are_those_of_the_headers(self, name, directive) -> None:
+        """What identity.conf sends as a header, these send under CGI's name for it, and nothing where it is empty."""
+        identity, text = ((SNIPPETS / each).read_text("utf-8") for each in ("identity.conf", name))
+        sent = re.findall(r"^proxy_set_header X-WeCom-(\w+) (\S+);", identity, re.MULTILINE)
+
+        lines = re.findall(rf"^{directive} HTTP_X_WECOM_(\w+) (\S+) if_not_empty;", text, re.MULTILINE)
+        assert lines == [(header.upper(), variable) for header, variable in sent]
+        for line in ("REMOTE_USER $wecom_account;", "HTTP_COOKIE $wecom_cookie;", "HTTP_AUTHORIZATION $wecom_authorization;"):
+            assert text.count(f"\n{directive} {line}\n") == 1
+
     def test_the_down_page_fits_nginx_s_string(self) -> None:
         """nginx refuses strings beyond 4096 bytes."""
         page = (SNIPPETS / "down.conf").read_text("utf-8").partition("default '")[2].rpartition("'")[0]

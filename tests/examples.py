@@ -1,0 +1,17 @@
+"""The sites in ``nginx/examples``, and what a test may put in place of an operator's ports, folders and sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "nginx" / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.conf"))
+
+
+def placed(name: str, places: dict[str, str]) -> str:
+    """The example with each of its *places* as this machine has it; every one must occur, and nothing else is touched."""
+    text = (FOLDER / name).read_text("utf-8")
+    for old, new in places.items():
+        assert old in text, f"{name} has no {old}"
+        text = text.replace(old, new)
+    return text
