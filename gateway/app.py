@@ -28,10 +28,12 @@ from gateway.answers import explain
 from gateway.auth import checker
 from gateway.brake import Brake
 from gateway.config import Config
+from gateway.criteria import reference
 from gateway.errors import ConfigError
 from gateway.keys import LIVE, Live, Parts
 from gateway.once import Once
 from gateway.pages import Pages
+from gateway.rules import Rules
 from gateway.sealing import Sealer
 from gateway.session import Session, Sessions
 from gateway.sites import Sites
@@ -102,6 +104,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             remembered=config.remembered_sessions,
         ),
         standing=lasting.standing,
+        rules=Rules(config.rules, map(reference, config.tags)),
         wecom=WeCom(app, endpoints, http, lasting.cache, lasting.clock),
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,

@@ -30,14 +30,14 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         """Answer nginx's subrequest: 204 and who it is, 401 and why to sign in, 403 and why not."""
         now, asked = live.now, request.headers
         try:
-            rule = rules.parse(request.raw_path)
+            rule = now.rules.parse(request.raw_path)
             site = now.sites.find(asked.get(SITE, ""), asked.get(HOST, ""))
             navigation = NAVIGATION in asked
             seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=navigation)
             now.standing.check(seen)
             rules.check(seen, rule)
         except SignInNeeded as needed:
-            return refusal(401, needed.reason)
+            return refusal(401, needed.reason, needed.rule)
         except Denied as denied:
             if denied.reason != "rule":
                 now.telemetry.warn_once(f"{denied.reason} {denied.rule}", f"{denied.reason}: {denied}")

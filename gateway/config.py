@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -13,6 +13,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn
 
+from gateway.criteria import Criterion, read_rules
 from gateway.errors import ConfigError
 from gateway.secret import UNREAD, Secret, read_files
 from gateway.session import Lifetimes
@@ -30,12 +31,14 @@ from gateway.values import (
     Name,
     Proxy,
     Scope,
+    TagName,
     VerifyFile,
 )
 
 ENVIRONMENT = "WECOM_GATEWAY_"
 MIN_KEY_BYTES = 32
 DEMO_KEY = "demo-only-"
+NamedRules = dict[str, Criterion]
 SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file")
 
 
@@ -107,12 +110,14 @@ class Config:
     details: tuple[Detail, ...] = ()
     raw_headers: bool = False  #: names as UTF-8 instead of percent-encoded
     verify_files: tuple[VerifyFile, ...] = ()
+    tags: tuple[TagName, ...] = ()  #: numbers or names of the tags that rules in nginx's paths use
     contact: str = ""  #: whom to ask, shown on refusal pages
     templates: str = ""  #: a folder whose templates replace the built-in pages
     language: Language = Language("")  #: ``zh`` or ``en`` for everybody; empty: by the browser
     cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
     remembered_sessions: int = 50_000
     log_level: LogLevel = LogLevel("INFO")
+    rules: NamedRules = field(default_factory=dict)  #: named rules, ``/_wecom/auth/NAME``
     session: SessionSettings = field(default_factory=SessionSettings)
     wecom: WeComSettings = field(default_factory=WeComSettings)
     listen: Listen = field(default_factory=Listen)
@@ -144,8 +149,10 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     problems = _apply_environment(merged, environment)
     problems += read_files(merged)
     problems += _short_forms(merged)
+    named, wrong = read_rules(merged.pop("rules", {}))
+    problems += wrong
     try:
-        config = _CONVERTER.structure(merged, Config)
+        config = replace(_CONVERTER.structure(merged, Config), rules=named)
     except Exception as error:
         problems += [_sentence(line) for line in transform_error(error, path="", format_exception=_what)]
         raise ConfigError(problems) from None
@@ -192,7 +199,7 @@ def _settable() -> dict[str, tuple[str, ...]]:
         kind = hints[item.name]
         if is_dataclass(kind) and kind is not Secret:
             places |= {f"{item.name}_{inner.name}".upper(): (item.name, inner.name) for inner in fields(kind)}
-        elif item.name != "site":
+        elif item.name not in ("site", "rules"):
             places[item.name.upper()] = (item.name,)
     secrets = {f"{name}_FILE": (f"{name.lower()}_file",) for name in ("APP_SECRET", "SIGNING_KEY")}
     return places | secrets
@@ -324,6 +331,10 @@ def _sites(value: Any, kind: Any) -> tuple[Any, ...]:
     return sites
 
 
+def _no_rules(_: Any, __: Any = None) -> NamedRules:
+    return {}  # they are read apart, so that each mistake in them is told
+
+
 def _strict(kind: Any) -> bool:
     return is_dataclass(kind) and kind not in (Secret, Origin)
 
@@ -346,6 +357,7 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is tuple, _tuple)
     converter.register_structure_hook_func(lambda kind: kind == tuple[Secret, ...], _keys)
     converter.register_structure_hook_func(lambda kind: kind == tuple[SiteSettings, ...], _sites)
+    converter.register_structure_hook_func(lambda kind: kind == NamedRules, _no_rules)
     converter.register_structure_hook_factory(_strict, lambda kind: _table(kind, converter))
     return converter
 

@@ -47,7 +47,8 @@ class SignInNeeded(GatewayError):
 
     reason = "no-session"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, rule: str = "") -> None:
+        self.rule = rule  #: with ``stale``: the rule that could not be told for this session
         super().__init__(reason=reason)
 
 

@@ -11,6 +11,7 @@ from gateway.brake import Brake
 from gateway.config import Config
 from gateway.once import Once
 from gateway.pages import Pages
+from gateway.rules import Rules
 from gateway.sealing import Sealer
 from gateway.session import Session, Sessions
 from gateway.sites import Sites
@@ -30,6 +31,7 @@ class Parts:
     sealer: Sealer
     sessions: Sessions
     standing: Standing
+    rules: Rules
     wecom: WeCom
     pages: Pages
     once: Once[Session]

@@ -1,57 +1,306 @@
 """Who may enter: the rule in a subrequest's path, deny by default.
 
-``/_wecom/auth`` asks for any signed-in member. ``/_wecom/auth/user:zhangsan,lisi/user:wangwu`` lists alternatives, by
-segment and, inside one segment, by comma. What does not parse is a :class:`~gateway.errors.Denied` ``bad-rule``.
+``/_wecom/auth`` asks for any signed-in member. ``/_wecom/auth/department:12,15/tag:7/user:zhangsan/leader/finance`` lists
+alternatives, by segment and, inside one segment, by comma; a bare word is a rule of the settings. What does not parse is a
+:class:`~gateway.errors.Denied` ``bad-rule``. So is a refusal that rests on what cannot be known: a department or tag that
+the app does not see, a name that nothing bears. What could be known, but is not of this session, is ``stale``.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Protocol
 from urllib.parse import unquote
 
-from gateway.errors import Denied
-from gateway.session import Seen, Session
+from gateway.criteria import AllOf, AnyOf, Criterion, Not, Term, read_term, terms
+from gateway.errors import Denied, SignInNeeded
 
 AUTH = "/_wecom/auth"
 MAX_BYTES = 8192
-_USER_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.@-]{0,63}")
+REMEMBERED = 1024
+
+
+class Verdict(Enum):
+    """What becomes of one member by one criterion."""
+
+    YES = "yes"
+    UNSURE = "unsure"  #: this session was made without looking: read the member again
+    BROKEN = "broken"  #: nobody can tell: a department or tag that the app does not see, or a name of nothing
+    NO = "no"
+
+
+_ANY = {verdict: rank for rank, verdict in enumerate((Verdict.NO, Verdict.BROKEN, Verdict.UNSURE, Verdict.YES))}
+_ALL = {verdict: rank for rank, verdict in enumerate((Verdict.YES, Verdict.BROKEN, Verdict.UNSURE, Verdict.NO))}
+_OPPOSITE = {Verdict.YES: Verdict.NO, Verdict.NO: Verdict.YES}
+
+
+class Who(Protocol):
+    """A member as the check knows one: a :class:`~gateway.session.Seen`, a :class:`~gateway.session.Session`."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def departments(self) -> tuple[int, ...]: ...
+    @property
+    def leader_of(self) -> tuple[int, ...]: ...
+    @property
+    def tags(self) -> Mapping[int, bool]: ...
+    @property
+    def partial(self) -> bool: ...
+
+
+class _Node(Protocol):
+    def verdict(self, who: Who) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Alternatives:
+    """One of these is enough: what most rules are, in sets that are looked up whole."""
+
+    departments: frozenset[int]
+    users: frozenset[str]  #: case-folded
+    tags: frozenset[int]
+    leader: bool
+    broken: bool  #: one more alternative of which nobody can tell
+    others: tuple[_Node, ...]
+
+    def verdict(self, who: Who) -> Verdict:
+        if self.departments and not self.departments.isdisjoint(who.departments):
+            return Verdict.YES
+        if self.users and who.user_id.casefold() in self.users:
+            return Verdict.YES
+        if self.leader and who.leader_of:
+            return Verdict.YES
+        looked = who.tags
+        if self.tags and any(looked[tag] for tag in self.tags & looked.keys()):
+            return Verdict.YES
+        found = max((other.verdict(who) for other in self.others), key=_ANY.__getitem__, default=Verdict.NO)
+        if found is Verdict.YES:
+            return found
+        if (self.departments and who.partial) or not self.tags <= looked.keys():
+            return Verdict.UNSURE
+        return Verdict.BROKEN if self.broken and found is Verdict.NO else found
+
+
+@dataclass(frozen=True, slots=True)
+class _Every:
+    parts: tuple[_Node, ...]
+
+    def verdict(self, who: Who) -> Verdict:
+        return max((part.verdict(who) for part in self.parts), key=_ALL.__getitem__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Never:
+    part: _Node
+
+    def verdict(self, who: Who) -> Verdict:
+        found = self.part.verdict(who)
+        return _OPPOSITE.get(found, found)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A parsed rule: whoever matches one alternative enters; ``everyone`` is the bare ``/_wecom/auth``."""
+    """A parsed rule: whoever matches one alternative enters; without any, as in ``/_wecom/auth``, every member."""
 
     text: str
-    everyone: bool = False
-    users: frozenset[str] = frozenset()  #: member ids, case-folded
+    alternatives: tuple[Criterion, ...] = ()
+    problems: tuple[str, ...] = ()  #: why nobody can tell of some part: sentences for log and page
+    _decide: _Node | None = None
 
-    def admits(self, session: Session | Seen) -> bool:
-        return self.everyone or session.user_id.casefold() in self.users
+    @property
+    def everyone(self) -> bool:
+        return self._decide is None
 
+    def verdict(self, who: Who) -> Verdict:
+        return self._decide.verdict(who) if self._decide else Verdict.YES
 
-@lru_cache(maxsize=1024)
-def parse(path: str) -> Rule:
-    """Give the rule in the path of a subrequest, as nginx sends it; raise Denied ``bad-rule`` naming what is wrong."""
-    text = _text(path)
-    if not text:
-        return Rule(text, everyone=True)
-    users: set[str] = set()
-    for segment in text.split("/"):
-        kind, colon, values = segment.partition(":")
-        if not colon:
-            raise _bad(text, f"no rule is named {kind!r}")
-        if kind != "user":
-            raise _bad(text, f"unknown kind {kind!r}; known: user")
-        users.update(_user_id(text, value) for value in values.split(","))
-    return Rule(text, users=frozenset(users))
+    def admits(self, who: Who) -> bool:
+        return self.verdict(who) is Verdict.YES
 
 
-def check(session: Session | Seen, rule: Rule) -> None:
-    """Return if *rule* admits the member of *session*; else Denied ``rule``."""
-    if not rule.admits(session):
-        raise Denied("rule", rule=rule.text)
+def check(who: Who, rule: Rule) -> None:
+    """Return if *rule* admits *who*; else Denied ``rule`` or ``bad-rule``, or SignInNeeded ``stale``."""
+    if rule._decide is None:
+        return
+    verdict = rule._decide.verdict(who)
+    if verdict is Verdict.YES:
+        return
+    if verdict is Verdict.UNSURE:
+        raise SignInNeeded("stale", rule=rule.text)
+    if verdict is Verdict.BROKEN:
+        raise _bad(rule.text, "; ".join(rule.problems))
+    raise Denied("rule", rule=rule.text)
+
+
+_NOTHING: Mapping[tuple[str, str], int] = MappingProxyType({})
+_NO_PROBLEMS: Mapping[int, str] = MappingProxyType({})
+_NO_NAMES: Mapping[tuple[str, int], str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What WeCom told about the departments and tags that rules speak of."""
+
+    ids: Mapping[tuple[str, str], int] = field(default_factory=lambda: _NOTHING)  #: (kind, name): what it was resolved to
+    departments: Set[int] | None = None  #: those that the app sees; None while that is not known
+    unseen_tags: Mapping[int, str] = field(default_factory=lambda: _NO_PROBLEMS)  #: id: why it cannot be read
+    names: Mapping[tuple[str, int], str] = field(default_factory=lambda: _NO_NAMES)  #: (kind, id): its name, where known
+
+
+class Rules:
+    """The rules of the settings, what is known of the departments and tags in them, and the paths read so far."""
+
+    def __init__(self, named: Mapping[str, Criterion] | None = None, tags: Iterable[int | str] = ()) -> None:
+        self.named = named or {}
+        self._listed = tuple(Term("tag", tag) for tag in tags)
+        self._known = Knowledge()
+        self._parsed: dict[str, Rule] = {}
+        self._mentioned: set[int] = set()
+
+    @property
+    def known(self) -> Knowledge:
+        return self._known
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the settings speak of, each once: the tags listed there and the terms of every named rule."""
+        return tuple(dict.fromkeys((*self._listed, *(term for rule in self.named.values() for term in terms(rule)))))
+
+    @property
+    def tags(self) -> frozenset[int]:
+        """The tags that a session must have looked at."""
+        found = (self._id(term) for term in self.terms if term.kind == "tag")
+        return frozenset(number for number in found if number is not None)
+
+    @property
+    def departments(self) -> frozenset[int]:
+        """The departments that the settings, or a path read so far, speak of."""
+        found = (self._id(term) for term in self.terms if term.kind == "department")
+        return frozenset(number for number in found if number is not None) | self._mentioned
+
+    def learn(self, known: Knowledge) -> None:
+        """Take what WeCom told; every path is read anew with it."""
+        self._known = known
+        self._parsed = {}
+
+    def lacks(self, who: Who) -> bool:
+        """Whether a rule may be ``stale`` for this session: ancestors or tags were not looked at."""
+        return who.partial or not self.tags - self._known.unseen_tags.keys() <= who.tags.keys()
+
+    def parse(self, path: str) -> Rule:
+        """Give the rule in the path of a subrequest, as nginx sends it; raise Denied ``bad-rule`` naming what is wrong."""
+        rule = self._parsed.get(path)
+        if rule is None:
+            rule = self._read(path)
+            if len(self._parsed) >= REMEMBERED:
+                self._parsed = {}
+            self._parsed[path] = rule
+        return rule
+
+    def problems(self) -> list[str]:
+        """A sentence for each term of the settings that nobody can tell of, naming the rules that it breaks."""
+        found: dict[str, list[str]] = {}
+        for name, rule in self.named.items():
+            for term in terms(rule):
+                if why := self._why_broken(term):
+                    found.setdefault(why, []).append(f"rules.{name}")
+        for term in self._listed:
+            if why := self._why_broken(term):
+                found.setdefault(why, []).append("tags")
+        return [f"{', '.join(dict.fromkeys(places))}: {why}" for why, places in found.items()]
+
+    def judged(self, criterion: Criterion, who: Who) -> Verdict:
+        """The verdict of one part of a rule, for whoever wants to know which part decides."""
+        return self._compiled((criterion,)).verdict(who)
+
+    def _read(self, path: str) -> Rule:
+        text = _text(path)
+        if not text:
+            return Rule(text)
+        found: list[Criterion] = []
+        for segment in text.split("/"):
+            try:
+                found += [self._in_path(term) for term in read_term(segment)]
+            except ValueError as error:
+                raise _bad(text, str(error)) from None
+        alternatives = tuple(found)
+        problems = tuple(dict.fromkeys(self._broken_in(alternatives)))
+        return Rule(text, alternatives, problems, self._compiled(alternatives))
+
+    def _in_path(self, term: Term) -> Term:
+        """*term* if a path may hold it."""
+        if term.kind == "rule" and term.value not in self.named:
+            raise ValueError(f"no rule is named {term.value!r}")
+        if term.kind == "department":
+            if isinstance(term.value, str):
+                raise ValueError(f"{term.value!r} is no number of a department; names stand in a rule of the settings")
+            self._mentioned.add(term.value)
+        return term
+
+    def _compiled(self, alternatives: Iterable[Criterion]) -> _Node:
+        """One node for *alternatives*: those that are terms become sets, those of named rules flow in."""
+        sets: dict[str, set[int | str]] = {"department": set(), "user": set(), "tag": set()}
+        leader = broken = False
+        others: list[_Node] = []
+        waiting = list(alternatives)
+        while waiting:
+            match waiting.pop():
+                case AnyOf(parts):
+                    waiting += parts
+                case Term("rule", name):
+                    waiting.append(self.named[str(name)])
+                case Term("leader"):
+                    leader = True
+                case Term("user", user_id):
+                    sets["user"].add(str(user_id).casefold())
+                case Term() as term:
+                    number = self._id(term)
+                    if number is None or self._why_broken(term):
+                        broken = True
+                    else:
+                        sets[term.kind].add(number)
+                case AllOf(parts):
+                    others.append(_Every(tuple(self._compiled((part,)) for part in parts)))
+                case Not(part):
+                    others.append(_Never(self._compiled((part,))))
+        if others and len(others) == 1 and not (leader or broken or any(sets.values())):
+            return others[0]
+        departments, tags = (frozenset(int(number) for number in sets[kind]) for kind in ("department", "tag"))
+        return _Alternatives(departments, frozenset(map(str, sets["user"])), tags, leader, broken, tuple(others))
+
+    def _broken_in(self, alternatives: Iterable[Criterion]) -> Iterable[str]:
+        for criterion in alternatives:
+            for term in terms(criterion):
+                if term.kind == "rule":
+                    yield from self._broken_in((self.named[str(term.value)],))
+                elif why := self._why_broken(term):
+                    yield why
+
+    def _id(self, term: Term) -> int | None:
+        return term.value if isinstance(term.value, int) else self._known.ids.get((term.kind, term.value))
+
+    def _why_broken(self, term: Term) -> str:
+        """Why nobody can tell of *term*; empty where it can be told."""
+        if term.kind not in ("department", "tag"):
+            return ""
+        number = self._id(term)
+        if number is None:
+            return f"{term}: not known yet what this name stands for; WeCom was not reached so far"
+        shown = str(term) if term.value == number else f"{term} ({number})"
+        if term.kind == "department":
+            seen = self._known.departments
+            return (
+                ""
+                if seen is None or number in seen
+                else f"{shown}: the app does not see this department (可见范围), or it is gone"
+            )
+        if number not in self.tags:
+            return f"{shown}: list this tag under `tags` in the settings, so that a sign-in looks at it"
+        return f"{shown}: {why}" if (why := self._known.unseen_tags.get(number)) else ""
 
 
 def _text(path: str) -> str:
@@ -67,12 +316,6 @@ def _text(path: str) -> str:
     if not text or not text.isprintable():
         raise _bad(written, "the rule is empty or holds control characters")
     return text
-
-
-def _user_id(text: str, value: str) -> str:
-    if not _USER_ID.fullmatch(value):
-        raise _bad(text, f"{value!r} is no member id")
-    return value.casefold()
 
 
 def _bad(text: str, problem: str) -> Denied:

@@ -44,10 +44,15 @@ class Session:
     account: str = ""
     departments: tuple[int, ...] = ()  #: own departments and their ancestors
     tags: Mapping[int, bool] = field(default_factory=lambda: _NO_TAGS)  #: the tags that were looked at, and whether each holds
+    partial: bool = False  #: the ancestors in ``departments`` could not be read
 
     @property
     def user_id(self) -> str:
         return self.member.user_id
+
+    @property
+    def leader_of(self) -> tuple[int, ...]:
+        return self.member.leader_of
 
 
 def moment(now: float) -> float:
@@ -94,6 +99,7 @@ class Seen:
     leader_of: tuple[int, ...]
     departments: tuple[int, ...]
     tags: Mapping[int, bool]
+    partial: bool
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
 
     @classmethod
@@ -109,6 +115,7 @@ class Seen:
             session.member.leader_of,
             session.departments,
             session.tags,
+            session.partial,
             CIMultiDict(identity_headers(session, raw=raw)),
         )
 
@@ -244,6 +251,7 @@ class Sessions:
             "k": member.alias,
             "o": session.account if session.account != member.user_id else "",
             "g": {str(tag): int(holds) for tag, holds in session.tags.items()},
+            "P": int(session.partial),
             "x": self._sealer.encrypt(PRIVATE, private) if any(private.values()) else "",
         }
         return claims | {key: value for key, value in optional.items() if value}
@@ -295,4 +303,5 @@ class Sessions:
             account=str(claims.get("o") or member.user_id),
             departments=tuple(map(int, claims.get("D", ()))) or own,
             tags={int(tag): bool(holds) for tag, holds in claims["g"].items()} if "g" in claims else _NO_TAGS,
+            partial=bool(claims.get("P", 0)),
         )

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Any, NewType
 from urllib.parse import urlsplit
 
+from gateway.criteria import reference
 from gateway.secret import Secret
 from gateway.urls import Origin
 
@@ -23,6 +24,7 @@ CorpId = NewType("CorpId", str)
 Language = NewType("Language", str)
 LogLevel = NewType("LogLevel", str)
 Proxy = NewType("Proxy", str)
+TagName = NewType("TagName", str)  #: the number of a tag, or its name
 
 DETAILS = ("position", "alias", "email", "mobile", "avatar")
 SCOPES = ("snsapi_base", "snsapi_privateinfo")
@@ -118,6 +120,12 @@ def _secret(value: Any, _: Any = None) -> Secret:
     return Secret(text)
 
 
+def _tag(value: Any, _: Any = None) -> TagName:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"the number or the name of a tag is needed, not {value!r}")
+    return TagName(str(reference(str(value))))
+
+
 READERS: dict[Any, Callable[..., Any]] = {
     int: _integer,
     str: _text,
@@ -130,6 +138,7 @@ READERS: dict[Any, Callable[..., Any]] = {
     Name: _matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a name of letters, digits, - and _"),
     Host: _matching(r"[0-9a-z][0-9a-z.-]{0,252}", "a host name in lower case, without port"),
     VerifyFile: _matching(r"WW_verify_[A-Za-z0-9]{16}\.txt", "a name like WW_verify_0123456789abcdef.txt"),
+    TagName: _tag,
     Detail: _matching("|".join(DETAILS), "one of " + ", ".join(DETAILS)),
     Scope: _matching("|".join(SCOPES), " or ".join(SCOPES)),
     Proxy: _proxy,

@@ -460,10 +460,10 @@ class TestEnvironment:
         assert mistake(LEAST, {"WECOM_GATEWAY_SESSION_IDLE": "1h"}, session=5) == "session: a table is needed"
 
     def test_every_setting_has_a_variable(self) -> None:
-        """Whatever stands in the tree, sites apart, can be set by one variable."""
+        """Whatever stands in the tree, sites and rules apart, can be set by one variable."""
         hints = get_type_hints(Config)
         plain = {item.name for item in fields(Config) if not is_dataclass(hints[item.name]) or hints[item.name] is Secret}
-        names = {name.upper() for name in plain - {"site"}}
+        names = {name.upper() for name in plain - {"site", "rules"}}
         for table in {item.name for item in fields(Config)} - plain:
             names |= {f"{table}_{item.name}".upper() for item in fields(hints[table])}
         found = mistakes(LEAST, {f"WECOM_GATEWAY_{name}": "\x00" for name in names})
