@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from gateway.config import Config
 from gateway.criteria import reference
 from gateway.errors import ConfigError
 from gateway.keys import LIVE, Live, Parts
+from gateway.listeners import Listener
 from gateway.once import Once
 from gateway.pages import Pages
 from gateway.rules import Rules
@@ -38,6 +39,7 @@ from gateway.sealing import Sealer
 from gateway.session import Session, Sessions
 from gateway.sites import Sites
 from gateway.standing import Standing
+from gateway.systemd import inherited, notify
 from gateway.telemetry import Telemetry
 from gateway.turns import in_turn
 from gateway.urls import PREFIX
@@ -53,10 +55,10 @@ MAX_HEADER_BYTES = 256 * 1024
 KEEPALIVE_S = 3600.0
 """nginx closes idle connections to us, not we: closing first would lose a request."""
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: with fewer, those of a burst come a second later, and nginx waits no longer."""
-
 SHUTDOWN_S = 10.0
+
+LEAVING_S = 0.5
+"""So long a connection may take to ask once more and to be told with the answer that it ends."""
 
 ROUTES = (
     web.get(f"{PREFIX}/login", login.login),
@@ -117,8 +119,12 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
 class Gateway:
     """A running gateway: ``async with Gateway(config)``; the addresses it listens on are in ``addresses``."""
 
-    def __init__(self, config: Config, *, clock: Clock = time.time) -> None:
+    def __init__(
+        self, config: Config, *, clock: Clock = time.time, held: Mapping[str, Sequence[socket.socket]] | None = None
+    ) -> None:
         self._config = config
+        self._held = held or {}  #: listening sockets that somebody else keeps for us, by the listener's name
+        self._listeners: list[Listener] = []
         telemetry = Telemetry(clock)
         self._lasting = Lasting(Standing(), Once(clock), telemetry, SimpleMemoryCache(), clock)
         self._stack = AsyncExitStack()
@@ -169,22 +175,20 @@ class Gateway:
         await self._open("ops", listen.ops, web.AppRunner(ops.application(self.live), access_log=None))
 
     async def _open(self, name: str, address: str, runner: web.BaseRunner) -> None:
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        site: web.BaseSite
-        if address.startswith("unix:"):
-            site = web.UnixSite(runner, address.removeprefix("unix:"), backlog=BACKLOG)
-        else:
-            host, _, port = address.rpartition(":")
-            site = web.TCPSite(runner, host.strip("[]"), int(port), backlog=BACKLOG)
-        try:
-            await site.start()
-            if isinstance(site, web.UnixSite):
-                _let_nginx_in(Path(address.removeprefix("unix:")))
-        except OSError as error:
-            raise ConfigError([f"listen.{name}: cannot listen on {address}: {error.strerror or error}"]) from None
-        bound = runner.addresses[-1]
-        self.addresses[name] = f"{bound[0]}:{bound[1]}" if isinstance(bound, tuple) else f"unix:{bound}"
+        listener = Listener(name, runner)
+        self._stack.push_async_callback(listener.close)
+        self._listeners.append(listener)
+        await listener.open(address, self._held.get(name, ()), shared=self._config.listen.reuse_port and name != "ops")
+        if listener.address != address:
+            log.warning("listen.%s is %s, but systemd listens on %s: edit the socket unit", name, address, listener.address)
+        self.addresses[name] = listener.address
+
+    async def leave(self) -> None:
+        """Take no more connections, and let those there are end with their next answer: a keepalive nginx loses no request."""
+        self.live.leaving = True
+        for listener in self._listeners:
+            await listener.refuse()
+        await asyncio.sleep(LEAVING_S)
 
 
 def pages(live: Live) -> web.Application:
@@ -192,7 +196,13 @@ def pages(live: Live) -> web.Application:
     app = web.Application(middlewares=[in_turn(), explain], client_max_size=64 * 1024)
     app[LIVE] = live
     app.add_routes(ROUTES)
+    app.on_response_prepare.append(_last_when_leaving)
     return app
+
+
+async def _last_when_leaving(request: web.Request, response: web.StreamResponse) -> None:
+    if request.app[LIVE].leaving:
+        response.force_close()
 
 
 async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] = lambda _: None) -> None:
@@ -203,11 +213,12 @@ async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] 
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     refuse_disabled_cache(os.environ)
-    async with Gateway(load()) as gateway:
+    async with Gateway(load(), held=inherited()) as gateway:
         log.info("listening: %s", ", ".join(f"{name} {address}" for name, address in gateway.addresses.items()))
         ready(gateway)
         gc.collect()
         gc.freeze()  # what was built for good is not looked through at every collection
+        notify("READY=1")
         while not stop.is_set():
             waiting = [asyncio.ensure_future(event.wait()) for event in (stop, reload)]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -217,6 +228,8 @@ async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] 
                 reload.clear()
                 await _reload(gateway, load)
         log.info("stopping")
+        notify("STOPPING=1")
+        await gateway.leave()
 
 
 async def _reload(gateway: Gateway, load: Callable[[], Config]) -> None:
@@ -243,11 +256,6 @@ def _http_client(config: Config) -> aiohttp.ClientSession:
     family = socket.AF_INET if config.wecom.ipv4_only else socket.AF_UNSPEC
     connector = aiohttp.TCPConnector(ssl=context, family=family, limit=100)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _let_nginx_in(path: Path) -> None:
-    """A socket is as open as loopback is; the mode of its folder narrows it."""
-    path.chmod(0o666)
 
 
 def _quiet_logger() -> logging.Logger:

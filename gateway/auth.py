@@ -49,13 +49,19 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         headers = seen.identity.copy()
         if now.config.cache:
             headers[EXPIRES] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
-        return web.Response(status=204, headers=headers)
+        response = web.Response(status=204, headers=headers)
+        if live.leaving:
+            response.force_close()
+        return response
 
     def refusal(status: int, reason: str, rule: str = "") -> web.Response:
         live.now.telemetry.checked(status, reason)
         headers = {"X-WeCom-Reason": reason}
         if rule:
             headers["X-WeCom-Rule"] = encode(rule)
-        return web.Response(status=status, headers=headers)
+        response = web.Response(status=status, headers=headers)
+        if live.leaving:
+            response.force_close()
+        return response
 
     return auth

@@ -94,6 +94,7 @@ class Listen:
     check: Address = Address("127.0.0.1:9180")  #: what nginx asks for every request
     pages: Address = Address("127.0.0.1:9181")  #: sign-in and everything under /_wecom/
     ops: Address = Address("127.0.0.1:9182")  #: /healthz /readyz /metrics; never proxied
+    reuse_port: bool = False  #: several processes share the ports of check and pages; each has an ops of its own
 
 
 @dataclass(frozen=True, slots=True)

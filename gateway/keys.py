@@ -45,6 +45,7 @@ class Live:
     """Where the parts in force are found: a reload puts new ones here."""
 
     now: Parts
+    leaving: bool = False  #: the process ends: each answer is the last on its connection
 
 
 LIVE = web.AppKey("LIVE", Live)

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import stat
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,106 +17,26 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
-from tests.conftest import WECOM_UA, Clock, free_port
+from tests.conftest import Clock, free_port
+from tests.machine import KEY, LISTENERS, Machine, machine_in
 
 HOME = "http://localhost:8080/"
 REPORT = "http://localhost:8080/report/7?year=2026"
 SESSION = "wecom_session_8080"
-KEY, NEW_KEY = "old-key-" + "k" * 32, "new-key-" + "n" * 32
-LISTENERS = ("check", "pages", "ops")
+NEW_KEY = "new-key-" + "n" * 32
 
 Browse = Callable[..., Browser]
 Start = Callable[[Config], Awaitable[Gateway]]
 MakeConfig = Callable[..., Config]
 
 
-# ── a process ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class Process:
-    """``python -m gateway serve`` and what it says."""
-
-    process: asyncio.subprocess.Process
-    said: list[str] = field(default_factory=list)
-
-    async def says(self, text: str) -> str:
-        """Read its log until a line holds *text*."""
-        assert self.process.stderr
-        async with asyncio.timeout(20):
-            while line := (await self.process.stderr.readline()).decode():
-                self.said.append(line)
-                if text in line:
-                    return line
-        raise AssertionError(f"ended without saying {text!r}: {''.join(self.said)}")
-
-    async def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    async def ends(self) -> int:
-        """Wait for its end; its exit status."""
-        assert self.process.stderr
-        async with asyncio.timeout(20):
-            self.said += (await self.process.stderr.read()).decode().splitlines(keepends=True)
-            return await self.process.wait()
-
-
-@dataclass
-class Machine:
-    """One settings file, one sandbox by the real clock, one browser; gateways come and go."""
-
-    sandbox: Sandbox
-    file: Path
-    listen: dict[str, str]
-    http: aiohttp.ClientSession
-    stack: AsyncExitStack
-
-    def write(self, *, keys: tuple[str, ...] = (KEY,), more: str = "") -> None:
-        state = self.sandbox.state
-        listen = "\n".join(f'{name} = "{address}"' for name, address in self.listen.items())
-        self.file.write_text(
-            f'corp_id = "{state.corp_id}"\nagent_id = {state.agent_id}\napp_secret = "{state.secret}"\n'
-            f'public_url = "http://localhost:8080"\nsigning_keys = {list(keys)}\n{more}\n'
-            f'[wecom]\napi_url = "{self.sandbox.url}"\nauthorize_url = "{self.sandbox.url}"\nlogin_url = "{self.sandbox.url}"\n'
-            f"[listen]\n{listen}\n",
-            "utf-8",
-        )
-
-    async def serve(self, environment: Mapping[str, str] | None = None) -> Process:
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.file)]
-        process = Process(
-            await asyncio.create_subprocess_exec(
-                *command, env={**os.environ, **(environment or {})}, stderr=asyncio.subprocess.PIPE
-            )
-        )
-        self.stack.push_async_callback(self._finish, process.process)
-        return process
-
-    async def running(self) -> Process:
-        process = await self.serve()
-        await process.says("listening:")
-        return process
-
-    async def _finish(self, process: asyncio.subprocess.Process) -> None:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-    def browser(self, member: str = "zhangsan") -> Browser:
-        browser = Browser(self.http, time.time, self.listen, {"localhost:8080": ""}, WECOM_UA)
-        browser.put("http://127.0.0.1/", "sandbox_member", member)
-        return browser
-
-
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(Sandbox.start(oauth_domain="localhost:8080"))
-        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        listen = {name: f"127.0.0.1:{free_port()}" for name in LISTENERS}
-        machine = Machine(sandbox, tmp_path / "gateway.toml", listen, http, stack)
-        machine.write()
+    async with machine_in(tmp_path) as machine:
         yield machine
+
+
+# ── a process ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_restart_between_login_and_callback(machine: Machine) -> None:

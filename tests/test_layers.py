@@ -21,7 +21,7 @@ PURE = (
 LAYERS = (
     *((name,) for name in PURE),
     ("ledger",),
-    ("wecom", "telemetry", "once", "turns", "snippets", "pages"),
+    ("wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
     ("keys",),
     ("asked",),
     ("auth", "cookies", "ops"),
