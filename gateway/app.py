@@ -41,6 +41,7 @@ from gateway.sites import Sites
 from gateway.standing import Standing
 from gateway.systemd import inherited, notify
 from gateway.telemetry import Telemetry
+from gateway.tokens import Tokens
 from gateway.turns import in_turn
 from gateway.urls import PREFIX
 from gateway.wecom import App, Endpoints, WeCom
@@ -104,6 +105,14 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             clock=lasting.clock,
             raw_headers=config.raw_headers,
             remembered=config.remembered_sessions,
+        ),
+        tokens=Tokens(
+            sealer,
+            lasting.standing,
+            corp_id=config.corp_id,
+            agent_id=config.agent_id,
+            clock=lasting.clock,
+            raw_headers=config.raw_headers,
         ),
         standing=lasting.standing,
         rules=Rules(config.rules, map(reference, config.tags)),

@@ -1,7 +1,7 @@
 """The subrequest ``/_wecom/auth``: 204, 401 or 403, whatever arrives; in memory, no waiting.
 
-The answer depends on the rule in the path, the session, the site and its host, and whether the browser navigates; nginx
-reduces what the client sent to these (``http.conf``), so nothing else is looked at.
+The answer depends on the rule in the path, the session or the machine's token, the site and its host, and whether the
+browser navigates; nginx reduces what the client sent to these (``http.conf``), so nothing else is looked at.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from gateway import rules
 from gateway.errors import Denied, SignInNeeded
 from gateway.keys import Live
 from gateway.member import encode
+from gateway.session import Seen
+from gateway.tokens import Known
 
 log = logging.getLogger(__name__)
 
 HOST, SITE, SESSION = istr("Host"), istr("X-WeCom-Site"), istr("X-WeCom-Session")
+TOKEN = istr("X-WeCom-Token")
 NAVIGATION, EXPIRES = istr("X-WeCom-Navigation"), istr("X-Accel-Expires")
 
 
@@ -32,10 +35,12 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         try:
             rule = now.rules.parse(request.raw_path)
             site = now.sites.find(asked.get(SITE, ""), asked.get(HOST, ""))
-            navigation = NAVIGATION in asked
-            seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=navigation)
-            now.standing.check(seen)
-            rules.check(seen, rule)
+            if TOKEN in asked:  # it alone decides, whatever session came along
+                seen: Seen | Known = now.tokens.seen(asked[TOKEN], site=site.name, rule=rule)
+            else:
+                seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=NAVIGATION in asked)
+                now.standing.check(seen)
+                rules.check(seen, rule)
         except SignInNeeded as needed:
             return refusal(401, needed.reason, needed.rule)
         except Denied as denied:

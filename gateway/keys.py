@@ -17,6 +17,7 @@ from gateway.session import Session, Sessions
 from gateway.sites import Sites
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry
+from gateway.tokens import Tokens
 from gateway.urls import Site
 from gateway.wecom import WeCom
 
@@ -30,6 +31,7 @@ class Parts:
     callback: Site
     sealer: Sealer
     sessions: Sessions
+    tokens: Tokens
     standing: Standing
     rules: Rules
     wecom: WeCom

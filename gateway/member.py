@@ -45,7 +45,7 @@ class Member:
 
 
 class Announced(Protocol):
-    """What identity headers are made of: a :class:`gateway.session.Session`."""
+    """What identity headers are made of: a :class:`gateway.session.Session`, a machine's token."""
 
     @property
     def member(self) -> Member: ...
@@ -57,7 +57,7 @@ class Announced(Protocol):
     def departments(self) -> tuple[int, ...]: ...
 
 
-def identity_headers(session: Announced, *, raw: bool = False) -> list[tuple[istr, str]]:
+def identity_headers(session: Announced, *, raw: bool = False, kind: str = "member") -> list[tuple[istr, str]]:
     """Make the ``X-WeCom-*`` headers of *session*; *raw* leaves names in UTF-8 instead of percent-encoding them."""
     member = session.member
     text = visible if raw else encode
@@ -72,7 +72,7 @@ def identity_headers(session: Announced, *, raw: bool = False) -> list[tuple[ist
         text(member.avatar),
         text(member.position),
         text(member.alias),
-        "member",
+        kind,
     )
     return [(name, value) for name, value in zip(IDENTITY, values, strict=True) if value]
 

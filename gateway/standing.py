@@ -21,6 +21,7 @@ class Standing:
         self._revoked: dict[str, float] = {}
         self._stale: dict[str, float] = {}
         self._ended: dict[str, int] = {}
+        self._tokens: set[str] = set()
 
     def revoke(self, user_id: str, at: float) -> None:
         """End every session of *user_id* issued up to *at*."""
@@ -78,6 +79,17 @@ class Standing:
         if revoked is None or revoked >= began:
             return int(began)
         return max(int(began), int(revoked) + CLOCK_TOLERANCE_S + 1)
+
+    def gone(self, user_id: str, issued: float) -> bool:
+        """Whether *user_id* lost since *issued* what a machine's token acts with: it is over like every session of theirs."""
+        return issued <= self._revoked.get(user_id.casefold(), -CLOCK_TOLERANCE_S) + CLOCK_TOLERANCE_S
+
+    def token_revoked(self, token_id: str) -> bool:
+        return token_id in self._tokens
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a machine's token."""
+        self._tokens.add(token_id)
 
     def forget_ended(self, now: float) -> None:
         """Drop the ids of sessions that are over anyway."""
