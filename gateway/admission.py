@@ -83,7 +83,7 @@ def new_session(parts: Parts, member: Member, *, site: str, began: float, since:
 
     *since* is what :meth:`Standing.stale_until` gave before the member was read.
     """
-    issued, renewed = parts.standing.issue(member.user_id, began), int(began)
+    issued, renewed = parts.standing.issue(member.user_id, began, site=site), int(began)
     return Session(
         id=secrets.token_urlsafe(12),
         member=member,

@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from gateway.config import Config
 from gateway.criteria import reference
 from gateway.errors import ConfigError
 from gateway.keys import LIVE, Live, Parts
+from gateway.ledger import Ledger, LedgerBroken, store_at
 from gateway.listeners import Listener
 from gateway.once import Once
 from gateway.pages import Pages
@@ -80,6 +81,7 @@ class Lasting:
     """What outlives a reload of the settings."""
 
     standing: Standing
+    ledger: Ledger
     once: Once[Session]
     telemetry: Telemetry
     cache: BaseCache
@@ -116,6 +118,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
         ),
         standing=lasting.standing,
         rules=Rules(config.rules, map(reference, config.tags)),
+        ledger=lasting.ledger,
         wecom=WeCom(app, endpoints, http, lasting.cache, lasting.clock),
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,
@@ -135,7 +138,10 @@ class Gateway:
         self._held = held or {}  #: listening sockets that somebody else keeps for us, by the listener's name
         self._listeners: list[Listener] = []
         telemetry = Telemetry(clock)
-        self._lasting = Lasting(Standing(), Once(clock), telemetry, SimpleMemoryCache(), clock)
+        standing = Standing()
+        ledger = Ledger(store_at(config.store, clock), standing, clock)
+        telemetry.follow(ledger)
+        self._lasting = Lasting(standing, ledger, Once(clock), telemetry, SimpleMemoryCache(), clock)
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
         self.live: Live
@@ -155,8 +161,9 @@ class Gateway:
 
     async def reload(self, config: Config) -> None:
         """Put *config* in force for the next request; listeners stay as they are."""
-        if config.listen != self._config.listen:
-            log.warning("listen: new addresses take effect at the next start")
+        for name in ("listen", "store"):
+            if getattr(config, name) != getattr(self._config, name):
+                log.warning("%s: a new address takes effect at the next start", name)
         self.live.now = await self._parts(config)
         self._config = config
         log.info("settings reloaded")
@@ -178,10 +185,20 @@ class Gateway:
             "logger": _quiet_logger(),
         }
         listen = self._config.listen
+        await self._open("ops", listen.ops, web.AppRunner(ops.application(self.live), access_log=None))
+        await self._follow_ledger()
         check = web.Server(checker(self.live), **limits)
         await self._open("check", listen.check, web.ServerRunner(check, shutdown_timeout=SHUTDOWN_S))
         await self._open("pages", listen.pages, web.AppRunner(pages(self.live), shutdown_timeout=SHUTDOWN_S, **limits))
-        await self._open("ops", listen.ops, web.AppRunner(ops.application(self.live), access_log=None))
+
+    async def _follow_ledger(self) -> None:
+        """Nobody is answered before everything in force is known."""
+        ledger = self._lasting.ledger
+        self._stack.push_async_callback(ledger.close)
+        try:
+            await ledger.start()
+        except LedgerBroken as error:
+            raise ConfigError([f"store: {error}"]) from error
 
     async def _open(self, name: str, address: str, runner: web.BaseRunner) -> None:
         listener = Listener(name, runner)
@@ -222,7 +239,10 @@ async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] 
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     refuse_disabled_cache(os.environ)
-    async with Gateway(load(), held=inherited()) as gateway:
+    async with AsyncExitStack() as stack:
+        gateway = Gateway(load(), held=inherited())
+        if not await _before(stop, stack.enter_async_context(gateway)):
+            return
         log.info("listening: %s", ", ".join(f"{name} {address}" for name, address in gateway.addresses.items()))
         ready(gateway)
         gc.collect()
@@ -239,6 +259,19 @@ async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] 
         log.info("stopping")
         notify("STOPPING=1")
         await gateway.leave()
+
+
+async def _before(stop: asyncio.Event, start: Coroutine[Any, Any, Gateway]) -> bool:
+    """Whether *start* came to its end before *stop*: it may wait for the ledger."""
+    starting, stopping = asyncio.ensure_future(start), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait((starting,))
+    return False
 
 
 async def _reload(gateway: Gateway, load: Callable[[], Config]) -> None:

@@ -16,7 +16,7 @@ from cattrs.gen import make_dict_structure_fn
 from gateway.criteria import Criterion, read_rules
 from gateway.errors import ConfigError
 from gateway.secret import UNREAD, Secret, read_files
-from gateway.session import Lifetimes
+from gateway.session import LONGEST_S, Lifetimes
 from gateway.urls import Origin, Site
 from gateway.values import (
     READERS,
@@ -31,6 +31,7 @@ from gateway.values import (
     Name,
     Proxy,
     Scope,
+    StoreUrl,
     TagName,
     VerifyFile,
 )
@@ -67,7 +68,7 @@ class SessionSettings:
     """The ``[session]`` table."""
 
     lifetime: Duration = Duration(12 * 3600)  #: a session ends so long after sign-in or its last renewal
-    max_lifetime: Duration = Duration(7 * 86400)  #: and so long after sign-in whatever happens; 7d at most
+    max_lifetime: Duration = Duration(LONGEST_S)  #: and so long after sign-in whatever happens; 7d at most
     renew_after: Duration = Duration(30 * 60)  #: the member is read again from WeCom at the next page after this
     idle: Duration = Duration(0)  #: a session not renewed for so long asks for a sign-in; 0: off
 
@@ -117,6 +118,7 @@ class Config:
     language: Language = Language("")  #: ``zh`` or ``en`` for everybody; empty: by the browser
     cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
     remembered_sessions: int = 50_000
+    store: StoreUrl = field(default=StoreUrl("sqlite:///var/lib/wecom-gateway/ledger.sqlite3"), repr=False)  #: the ledger
     log_level: LogLevel = LogLevel("INFO")
     rules: NamedRules = field(default_factory=dict)  #: named rules, ``/_wecom/auth/NAME``
     session: SessionSettings = field(default_factory=SessionSettings)
@@ -148,6 +150,8 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     """The same from a mapping shaped like the file."""
     merged: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     problems = _apply_environment(merged, environment)
+    if "store" not in merged and (folder := environment.get("STATE_DIRECTORY", "").partition(":")[0]):  # as systemd gives it
+        merged["store"] = f"sqlite://{folder}/ledger.sqlite3"
     problems += read_files(merged)
     problems += _short_forms(merged)
     named, wrong = read_rules(merged.pop("rules", {}))
@@ -266,7 +270,7 @@ def _contradictions(config: Config) -> list[str]:
     if config.callback_site and config.callback_site not in names:
         found.append(f"callback_site: no site is named {config.callback_site!r}; there are: {', '.join(names)}")
     session = config.session
-    if session.max_lifetime > 7 * 86400:
+    if session.max_lifetime > LONGEST_S:
         found.append("session.max_lifetime: 7d at most")
     if session.lifetime > session.max_lifetime:
         found.append("session.lifetime: longer than session.max_lifetime")

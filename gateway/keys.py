@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.brake import Brake
 from gateway.config import Config
+from gateway.ledger import Ledger
 from gateway.once import Once
 from gateway.pages import Pages
 from gateway.rules import Rules
@@ -34,6 +35,7 @@ class Parts:
     tokens: Tokens
     standing: Standing
     rules: Rules
+    ledger: Ledger
     wecom: WeCom
     pages: Pages
     once: Once[Session]

@@ -13,9 +13,11 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 with what is in force; a process that answers here answers checks."""
+    """200 once this process answers checks, with what weakens it; 503 while it waits for the ledger."""
     parts = request.app[LIVE].now
-    return web.json_response({"ready": True, "sites": [site.name for site in parts.sites.all], "problems": []})
+    ready, problems = parts.ledger.ready, parts.ledger.problems
+    body = {"ready": ready, "sites": [site.name for site in parts.sites.all], "problems": problems}
+    return web.json_response(body, status=200 if ready else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -22,6 +22,8 @@ PRIVATE = "session-private"
 VERSION = 1
 READABLE_VERSION = 2  #: release N reads N+1, so that a rollback signs nobody out
 HOT = 1024
+LONGEST_S = 7 * 86400
+"""No session lives longer than this after it was issued, whatever the settings."""
 MAX_BYTES = 3072
 """A cookie value longer than this is refused at sign-in: browsers stop at 4096 bytes for name, value and attributes."""
 MAX_HEADER_BYTES = 8192
@@ -54,6 +56,11 @@ class Session:
     def leader_of(self) -> tuple[int, ...]:
         return self.member.leader_of
 
+    @property
+    def over(self) -> int:
+        """When it is over in any cookie, however often renewed."""
+        return self.issued + LONGEST_S
+
 
 def moment(now: float) -> float:
     """*now* to the millisecond, never later: what a cookie holds of the time of a reading."""
@@ -65,7 +72,7 @@ class Lifetimes:
     """How long sessions live, in seconds."""
 
     lifetime_s: int = 12 * 3600
-    max_lifetime_s: int = 7 * 86400
+    max_lifetime_s: int = LONGEST_S
     renew_after_s: int = 30 * 60
     idle_s: int = 0  #: 0: off
     put_off_s: int = 300  #: how long a renewal waits when WeCom does not answer

@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from gateway.ledger import Ledger
 
 log = logging.getLogger("wecom_gateway")
 
@@ -38,6 +40,10 @@ class Telemetry:
         """Count a renewal: ``ok``, ``put-off`` or the reason it was refused."""
         self._renewals.labels(result).inc()
 
+    def follow(self, ledger: Ledger) -> None:
+        """Show how *ledger* fares in ``/metrics``."""
+        self.registry.register(_Ledger(ledger))
+
     def warn_once(self, key: str, message: str, *, every_s: float = 600) -> None:
         """Log *message* unless the same *key* was logged in the last *every_s* seconds; bounded."""
         now = self._clock()
@@ -47,6 +53,23 @@ class Telemetry:
             self._warned.clear()
         self._warned[key] = now
         log.warning(message)
+
+
+class _Ledger(Collector):
+    """How the ledger fares."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text, value in (
+            ("queue", "Records that wait to be stored.", self._ledger.queued),
+            ("problems", "What weakens the ledger; /readyz has the sentences.", len(self._ledger.problems)),
+        ):
+            yield GaugeMetricFamily(f"wecom_gateway_ledger_{name}", text, value)
+        yield CounterMetricFamily(
+            "wecom_gateway_ledger_failures", "Writes that the store did not confirm.", self._ledger.failures
+        )
 
 
 class _Checks(Collector):

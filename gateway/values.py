@@ -25,6 +25,7 @@ Language = NewType("Language", str)
 LogLevel = NewType("LogLevel", str)
 Proxy = NewType("Proxy", str)
 TagName = NewType("TagName", str)  #: the number of a tag, or its name
+StoreUrl = NewType("StoreUrl", str)  #: may hold a password
 
 DETAILS = ("position", "alias", "email", "mobile", "avatar")
 SCOPES = ("snsapi_base", "snsapi_privateinfo")
@@ -58,6 +59,14 @@ def _proxy(value: Any, _: Any = None) -> Proxy:
     if text and not _is_http(text):
         raise ValueError("a proxy like http://proxy.example.com:3128 or http://user:password@10.0.0.1:3128 is needed")
     return Proxy(text)
+
+
+def _store(value: Any, _: Any = None) -> StoreUrl:
+    text = _text(value)
+    scheme, _, place = text.partition("://")
+    if scheme != "sqlite" or not place.startswith("/") or place.endswith("/") or not place.isprintable():
+        raise ValueError("an address like sqlite:///var/lib/wecom-gateway/ledger.sqlite3 is needed, with an absolute path")
+    return StoreUrl(text)
 
 
 def _is_http(text: str) -> bool:
@@ -142,6 +151,7 @@ READERS: dict[Any, Callable[..., Any]] = {
     Detail: _matching("|".join(DETAILS), "one of " + ", ".join(DETAILS)),
     Scope: _matching("|".join(SCOPES), " or ".join(SCOPES)),
     Proxy: _proxy,
+    StoreUrl: _store,
     CorpId: _matching("[A-Za-z0-9_-]{1,64}", "a corp id like ww0123456789abcdef, from 我的企业 in WeCom's console,"),
     Language: _matching("|".join(("", *LANGUAGES)), "zh, en or nothing"),
     LogLevel: _matching("|".join(LOG_LEVELS), "one of " + ", ".join(LOG_LEVELS)),

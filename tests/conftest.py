@@ -6,6 +6,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -68,8 +69,8 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def make_config(sandbox: Sandbox) -> Callable[..., Config]:
-    """Settings for the sandbox's app, with any value replaced."""
+def make_config(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Config]:
+    """Settings for the sandbox's app, with any value replaced; gateways of one test share a ledger unless told otherwise."""
 
     def make(**changes: Any) -> Config:
         table: dict[str, Any] = {
@@ -78,6 +79,7 @@ def make_config(sandbox: Sandbox) -> Callable[..., Config]:
             "app_secret": sandbox.state.secret,
             "public_url": "http://localhost:8080",
             "signing_keys": [KEY],
+            "store": f"sqlite://{tmp_path}/ledger.sqlite3",
             "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
             "listen": {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")},
         }

@@ -164,7 +164,7 @@ async def test_taken_port(machine: Machine) -> None:
     status = await second.ends()
 
     assert status == 1
-    assert f"settings: listen.check: cannot listen on {machine.listen['check']}" in "".join(second.said)
+    assert f"settings: listen.ops: cannot listen on {machine.listen['ops']}" in "".join(second.said)
     assert "Traceback" not in "".join(second.said)
 
 
@@ -232,10 +232,10 @@ async def test_taken_port_leaves_nothing(start: Start, make_config: MakeConfig) 
     """A start that fails at its last listener gives the others back."""
     first = make_config()
     await start(first)
-    listen = {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages")}
+    listen = {name: f"127.0.0.1:{free_port()}" for name in ("ops", "check")}
 
-    with pytest.raises(ConfigError, match=r"^listen\.ops: cannot listen on 127\.0\.0\.1:\d+: "):
-        await start(make_config(listen={**listen, "ops": first.listen.ops}))
+    with pytest.raises(ConfigError, match=r"^listen\.pages: cannot listen on 127\.0\.0\.1:\d+: "):
+        await start(make_config(listen={**listen, "pages": first.listen.pages}))
 
     assert (await start(make_config(listen=listen))).addresses["check"] == listen["check"]
 

@@ -137,6 +137,7 @@ def configured(folder: Path, *keys: str, **changes: Any) -> Config:
             {"name": "erp", "public_url": f"https://{HOST}"},
             {"name": "wiki", "public_url": "https://wiki.example.org:8443"},
         ],
+        "store": f"sqlite://{folder}/ledger.sqlite3",
         "listen": {name: f"unix:{folder / name}" for name in ("check", "pages", "ops")},
     }
     return settings.from_mapping(table | changes, {})

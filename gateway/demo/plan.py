@@ -135,6 +135,7 @@ class Plan:
         yield f"agent_id = {agent_id}"
         yield f"app_secret_file = {_toml(str(app_secret))}"
         yield f"signing_key_file = {_toml(str(signing_key))}"
+        yield f"store = {_toml(f'sqlite://{self.folder}/ledger.sqlite3')}"
         yield 'callback_site = "demo"'
         yield 'details = ["position", "alias"]'
         yield 'contact = "演示管理员 / the demo\'s administrator"'

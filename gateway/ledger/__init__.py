@@ -1,6 +1,8 @@
 """The ledger: one append-only log that is both the audit trail and the revocation list."""
 
-from gateway.ledger.records import KINDS, Entry, Record
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable, Store
+from gateway.ledger.stores import store_at
+from gateway.records import KINDS, Entry, Record
 
-__all__ = ["KINDS", "Entry", "LedgerBroken", "LedgerLost", "LedgerUnavailable", "Record", "Store"]
+__all__ = ["KINDS", "Entry", "Ledger", "LedgerBroken", "LedgerLost", "LedgerUnavailable", "Record", "Store", "store_at"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.errors import GatewayError
-from gateway.ledger.records import Entry, Record
+from gateway.records import Entry, Record
 
 
 class LedgerUnavailable(GatewayError):
@@ -47,9 +47,16 @@ class Store(Protocol):
     async def append(self, records: Sequence[Record]) -> list[Entry]:
         """Store *records*, all or none; they are durable when this returns."""
 
-    async def read(self, after: str = "", limit: int = 1000) -> list[Entry]:
+    async def head(self) -> str:
+        """The position of the last entry; "" while there is none."""
+
+    async def seek(self, since: float) -> str:
+        """A position with nothing taken at or after *since* before it; "" for the start."""
+
+    async def read(self, after: str = "", limit: int = 1000, *, in_force: bool = False) -> list[Entry]:
         """The entries after a position, oldest first; fewer than *limit* at the end.
 
+        With *in_force* those of kinds that only tell what happened (``AUDIT_ONLY``) are left out.
         LedgerLost when *after* is not in the store, or another entry stands there.
         """
 
@@ -67,8 +74,18 @@ class Store(Protocol):
 
     async def get(self, key: str) -> str | None: ...
 
+    async def mark(self, name: str) -> str:
+        """The position that the reader *name* kept last; "" at first."""
+
+    async def keep_mark(self, name: str, position: str) -> None:
+        """Keep how far the reader *name* has come; durable when this returns."""
+
     async def trim(self, before: float) -> int:
-        """Drop the entries taken before *before* that nothing in force depends on; gives how many."""
+        """Drop the oldest entries, those before the first that was taken at or after *before*; gives how many.
+
+        At most some thousands at once: call again until it gives 0. What is in force is appended again first
+        (``retention.survivors``), and a ``trimmed`` record says where the chain of digests begins now.
+        """
 
     async def problems(self) -> list[str]:
         """What weakens it right now, a sentence each with the setting to change; empty when all is well."""

@@ -84,6 +84,7 @@ class Site:
             f'app_secret = "{secret}"',
             f'signing_keys = ["{self.signing_key}"]',
             f"remembered_sessions = {remembered}",
+            f'store = "sqlite://{self.folder}/{name}.sqlite3"',
             f'[[site]]\nname = "intranet"\npublic_url = "{public_url}"',
             "[wecom]",
             *(f'{kind}_url = "{self.wecom_url}"' for kind in ("api", "authorize", "login")),

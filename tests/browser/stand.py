@@ -140,6 +140,7 @@ def settings_for(sandbox: Sandbox, sites: Mapping[str, str], folder: Path, chang
         "app_secret": sandbox.state.secret,
         "signing_keys": ["k" * 43],
         "contact": "信息部 8001",
+        "store": f"sqlite://{folder}/ledger.sqlite3",
         "site": [{"name": name, "public_url": url} for name, url in sites.items()],
         "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": 1},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},

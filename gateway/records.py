@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -24,8 +25,15 @@ KINDS = (
     "named",  # details: kind (department, tag), name, id: what a name in the settings was resolved to
     "held",  # details: members: so many came back as gone that an operator must confirm
     "released",  # details: members, confirmed (true: they are revoked; false: they stay)
+    "trimmed",  # details: position and digest of the last entry dropped for its age, count
 )
-"""Every kind, with the fields it uses."""
+"""Every kind, with the fields it uses. A later version adds kinds, and values in details; what is unknown is skipped."""
+
+AUDIT_ONLY = ("signed-in", "renewed", "refused", "break-glass", "trimmed")
+"""Kinds that only tell what happened; every other kind says what is in force."""
+
+MAX_TEXT = 1000
+"""Characters of one text; what is longer was made up by a client and is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,23 @@ class Record:
     rule: str = ""
     details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)  #: JSON values
 
+    def mapping(self) -> dict[str, Any]:
+        """What it says, without the fields that are empty; :meth:`of` reads it again."""
+        return {name: value for name in _FIELDS if (value := getattr(self, name)) or name == "at"}
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any]) -> Record:
+        """The record in *mapping*; a field that this release does not know is left out."""
+        return cls(**{name: mapping[name] for name in _FIELDS if name in mapping})
+
+    def tidied(self) -> Record:
+        """The same as any store can hold it: whole Unicode, bounded texts, plain JSON values.
+
+        Raises ValueError where *details* are no JSON.
+        """
+        texts = {name: _tidy(getattr(self, name)) for name in _TEXTS}
+        return Record(at=float(self.at), details=_json(self.details), **texts)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -51,3 +76,22 @@ class Entry:
     position: str  #: opaque; "" is before the first
     record: Record
     digest: str = ""  #: SHA-256 over the digest before and this record: the chain that ``ledger verify`` walks
+
+
+_FIELDS = tuple(item.name for item in fields(Record))
+_TEXTS = tuple(name for name in _FIELDS if name not in ("at", "details"))
+
+
+def _tidy(text: str) -> str:
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
+
+
+def _json(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not details:
+        return _NOTHING
+    try:
+        text = json.dumps(dict(details), ensure_ascii=False, allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"details are no JSON: {error}") from error
+    found: dict[str, Any] = json.loads(text.encode("utf-8", "replace"))
+    return found

@@ -1,0 +1,101 @@
+"""A connection to the ledger's SQLite file that follows the file, for one thread."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from gateway.ledger.schema import prepare
+from gateway.ledger.store import LedgerBroken, LedgerUnavailable
+
+BUSY_S = 2.0
+"""How long a writer waits for another process."""
+
+_BROKEN = {sqlite3.SQLITE_CORRUPT: "is corrupted", sqlite3.SQLITE_NOTADB: "is no SQLite database"}
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "is locked by another process",
+    sqlite3.SQLITE_LOCKED: "is locked by another process",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
+    sqlite3.SQLITE_READONLY: "cannot be written: it or its folder is read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk fails or is full",
+}
+
+
+class Database:
+    """One connection; it is opened anew when another file stands in its file's place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+
+    def create(self) -> None:
+        """Make the file if there is none, for its owner only; a root who does it leaves it to the folder's owner."""
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            if os.geteuid() == 0:
+                folder = self.path.parent.stat()
+                os.chown(self.path, folder.st_uid, folder.st_gid)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise LedgerBroken(f"{self.path} cannot be made: {error.strerror}") from error
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Write, all or nothing; on the disk itself when it ends, if *durable*."""
+        with self.connection() as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                yield connection
+            self._is_there()
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """The connection; what SQLite raises becomes LedgerUnavailable or LedgerBroken."""
+        try:
+            yield self._open()
+        except sqlite3.Error as error:
+            self.close()
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in _UNAVAILABLE:
+                raise LedgerUnavailable(f"{self.path} {_UNAVAILABLE[code]} ({error})") from error
+            raise LedgerBroken(f"{self.path} {_BROKEN.get(code, 'cannot be used')} ({error})") from error
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        file = self._is_there()
+        if self._connection is not None and file == self._file:
+            return self._connection
+        self.close()
+        uri = f"file:{quote(str(self.path))}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
+        self._connection, self._file = connection, file
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise LedgerBroken(f"{self.path} cannot be shared by processes: its file system has no shared memory")
+        prepare(connection, self.path)
+        return connection
+
+    def _is_there(self) -> tuple[int, int]:
+        """Which file stands at the path: what is written to one that was deleted is gone."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError as error:
+            raise LedgerUnavailable(f"{self.path} was deleted; {_RESTORE}") from error
+        except OSError as error:
+            raise LedgerUnavailable(f"{self.path} cannot be opened: {error.strerror}") from error
+        return found.st_dev, found.st_ino
+
+
+_RESTORE = "put its backup there, or an empty file: what is known of revocations is written into it"

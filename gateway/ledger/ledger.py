@@ -1,0 +1,199 @@
+"""The ledger as a process uses it: its standing follows the store, and a store that is away loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from gateway.ledger.memory import Memory
+from gateway.ledger.outbox import Outbox
+from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable, Store
+from gateway.records import Record
+from gateway.standing import Standing
+
+log = logging.getLogger("wecom_gateway")
+
+BATCH = 5000
+FOLLOW_S = 5.0
+RETRY_S = 1.0
+SIGN_IN_WAITS_S = 2.0
+CLOSING_S = 5.0
+HOUR_S = 3600.0
+
+
+class Ledger:
+    """What is stored is applied to *standing*: at start everything in force, then each record as it comes, ours and others'."""
+
+    def __init__(self, store: Store, standing: Standing, clock: Callable[[], float]) -> None:
+        self.failures = 0  #: writes that the store did not confirm
+        self.ready = False  #: all that is in force is known
+        self._store = store
+        self._standing = standing
+        self._clock = clock
+        self._memory = Memory(clock)
+        self._outbox = Outbox(store, clock)
+        self._position = ""
+        self._subscribers: list[Callable[[Record], None]] = []
+        self._troubles: dict[str, str] = {"start": "waiting for the ledger"}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def problems(self) -> list[str]:
+        """What weakens it, a sentence each; empty when all is well."""
+        return [*self._troubles.values(), *self._outbox.problems]
+
+    @property
+    def queued(self) -> int:
+        """How many records wait to be stored."""
+        return len(self._outbox)
+
+    def subscribe(self, callback: Callable[[Record], None]) -> None:
+        """Call *callback* with every record applied; at start those of kinds in force only (not ``AUDIT_ONLY``).
+
+        A record may come twice (our own: at once, and again in the order of the ledger): what comes last holds.
+        """
+        self._subscribers.append(callback)
+
+    async def start(self) -> None:
+        """Open the store and apply what it holds; waits while it cannot be reached. LedgerBroken where waiting does not help."""
+        while True:
+            try:
+                await self._store.open()
+                await self._replay()
+            except (LedgerUnavailable, LedgerLost) as error:
+                self._trouble("start", f"waiting for the ledger: {error}")
+                await asyncio.sleep(RETRY_S)
+            else:
+                break
+        self._well("start")
+        self.ready = True
+        self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._tidy())
+
+    async def close(self) -> None:
+        """Store what waits, within a bound; what could not be stored goes whole to the log."""
+        await self._outbox.close(CLOSING_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.close()
+
+    async def append(self, *records: Record) -> None:
+        """Store *records*; they are in force here when this returns. LedgerUnavailable or LedgerBroken when not confirmed."""
+        try:
+            await self._store.append(records)
+        except (LedgerUnavailable, LedgerBroken) as error:
+            self.failures += 1
+            self._trouble("append", str(error))
+            raise
+        self._well("append")
+        for record in records:
+            self._apply(record)
+
+    def note(self, record: Record) -> None:
+        """Put *record* in force here, and store it in the background; never fails, never waits."""
+        self._apply(record)
+        self._outbox.put(record)
+
+    async def claim(self, key: str, until: float) -> bool:
+        """True for the first who claims *key*; by this process's own memory while the store is away."""
+        known = self._memory.claim(key, until)
+        claimed = await self._within(self._store.claim(key, until)) if known else False
+        return known if claimed is None else claimed
+
+    async def put(self, key: str, value: str, until: float) -> None:
+        """Keep the result of what was claimed for others, as far as the store takes it."""
+        self._memory.put(key, value, until)
+        await self._within(self._store.put(key, value, until))
+
+    async def get(self, key: str) -> str | None:
+        """What somebody kept under *key*, or None."""
+        value = self._memory.get(key)
+        return value if value is not None else await self._within(self._store.get(key))
+
+    async def _within(self, asked: Coroutine[Any, Any, Any]) -> Any:
+        """The store's answer, or None when it does not come in the time that a sign-in can wait."""
+        try:
+            return await asyncio.wait_for(asked, SIGN_IN_WAITS_S)
+        except (LedgerUnavailable, LedgerBroken, TimeoutError) as error:
+            self._trouble("claim", f"sign-ins are not shared with other processes: {error}")
+        else:
+            self._well("claim")
+        return None
+
+    # ── following the store ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _replay(self) -> None:
+        """Apply everything in force from the start; what came meanwhile is read again by :meth:`_follow`."""
+        head, position = await self._store.head(), ""
+        while True:
+            entries = await self._store.read(position, BATCH, in_force=True)
+            for entry in entries:
+                self._apply(entry.record)
+            if len(entries) < BATCH:
+                break
+            position = entries[-1].position
+        self._position = head
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._store.wait(self._position, FOLLOW_S)
+                for entry in await self._store.read(self._position, BATCH):
+                    self._apply(entry.record)
+                    self._position = entry.position
+                self._well("follow")
+            except LedgerLost as error:
+                await self._lost(error)
+            except (LedgerUnavailable, LedgerBroken) as error:
+                self._trouble("follow", f"revocations by others are not heard of: {error}")
+                await asyncio.sleep(RETRY_S)
+            except Exception:  # whatever it is, revocations must be heard of again
+                log.exception("ledger: a mistake of ours while following")
+                self._trouble("follow", "revocations by others are not heard of; the log has more")
+                await asyncio.sleep(RETRY_S)
+
+    async def _lost(self, error: LedgerLost) -> None:
+        """Other data stands in the store: what we know to be in force is added, and all is read from the start."""
+        log.error("ledger: %s; what is known to be in force is appended again", error)
+        try:
+            if records := self._standing.records(self._clock()):
+                await self._store.append(records)
+            await self._replay()
+        except (LedgerUnavailable, LedgerBroken, LedgerLost) as again:
+            self._trouble("follow", f"revocations by others are not heard of: {again}")
+            await asyncio.sleep(RETRY_S)
+
+    def _apply(self, record: Record) -> None:
+        for take in (self._standing.apply, *self._subscribers):
+            try:
+                take(record)
+            except Exception:  # one record that cannot be understood must not keep out those after it
+                log.exception("ledger: record not understood: %r", record)
+
+    # ── in the background ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _tidy(self) -> None:
+        while True:
+            self._standing.forget_ended(self._clock())
+            with suppress(LedgerUnavailable, LedgerBroken):
+                weak = await self._store.problems()
+                self._troubles.pop("store", None)
+                if weak:
+                    self._trouble("store", "; ".join(weak))
+            await asyncio.sleep(HOUR_S)
+
+    def _run(self, *work: Coroutine[Any, Any, None]) -> None:
+        self._tasks += [asyncio.create_task(each) for each in work]
+
+    def _trouble(self, where: str, sentence: str) -> None:
+        sentence = f"store: {sentence}"
+        if self._troubles.get(where) != sentence:
+            log.error("ledger: %s", sentence)
+        self._troubles[where] = sentence
+
+    def _well(self, where: str) -> None:
+        if self._troubles.pop(where, None) and where != "start":
+            log.info("ledger: well again (%s)", where)

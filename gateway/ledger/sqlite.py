@@ -1,0 +1,205 @@
+"""The ledger in a SQLite file: one machine, several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.ledger.chain import BEGINNING, digest
+from gateway.ledger.database import Database
+from gateway.ledger.schema import IN_FORCE
+from gateway.ledger.store import LedgerLost, LedgerUnavailable
+from gateway.records import Entry, Record
+
+T = TypeVar("T")
+
+POLL_S = 0.25
+ANSWER_S = 5.0
+"""A disk that hangs does not hold up who asks; the record may be stored or not."""
+
+_COLUMNS = "kind, at, member, session, site, address, browser, reason, rule, details"
+_INSERT = f"INSERT INTO record ({_COLUMNS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SELECT = f"SELECT id, digest, {_COLUMNS} FROM record"
+_SEEK = (
+    "SELECT id, digest FROM record WHERE id < coalesce((SELECT min(id) FROM record WHERE at >= ?), 9e18) ORDER BY id DESC LIMIT 1"
+)
+_CLAIM = (
+    "INSERT INTO claim (key, until) VALUES (?1, ?2) "
+    "ON CONFLICT (key) DO UPDATE SET until = ?2, value = NULL WHERE claim.until <= ?3"
+)
+
+
+class _Thread:
+    """Work that blocks, one piece after the other."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.database = Database(path)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def run(self, work: Callable[[Database], T]) -> T:
+        running = asyncio.get_running_loop().run_in_executor(self._executor, work, self.database)
+        try:
+            return await asyncio.wait_for(running, ANSWER_S)
+        except TimeoutError as error:
+            raise LedgerUnavailable(f"{self.database.path}: the disk does not answer") from error
+
+    async def close(self) -> None:
+        self._executor.submit(self.database.close)
+        self._executor.shutdown(wait=False)
+
+
+class SqliteStore:
+    """A store in the file *path*; *clock* gives Unix seconds for claims."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._writer = _Thread("ledger-write", path)
+        self._reader = _Thread("ledger-read", path)
+
+    @property
+    def address(self) -> str:
+        return str(self._path)
+
+    async def open(self) -> None:
+        await self._writer.run(Database.create)
+        await self._writer.run(_opened)
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._reader.close()
+
+    async def append(self, records: Sequence[Record]) -> list[Entry]:
+        tidied = [record.tidied() for record in records]
+        return await self._writer.run(lambda database: _append(database, tidied))
+
+    async def head(self) -> str:
+        return await self._reader.run(_head)
+
+    async def seek(self, since: float) -> str:
+        return await self._reader.run(lambda database: _seek(database, since))
+
+    async def read(self, after: str = "", limit: int = 1000, *, in_force: bool = False) -> list[Entry]:
+        return await self._reader.run(lambda database: _read(database, after, limit, in_force))
+
+    async def wait(self, after: str, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while await self._reader.run(_head) == after and (left := until - loop.time()) > 0:  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(min(POLL_S, left))
+
+    async def claim(self, key: str, until: float) -> bool:
+        now = self._clock()
+        return await self._writer.run(lambda database: _claim(database, key, until, now))
+
+    async def put(self, key: str, value: str, until: float) -> None:
+        await self._writer.run(lambda database: _put(database, key, value, until))
+
+    async def get(self, key: str) -> str | None:
+        now = self._clock()
+        return await self._reader.run(lambda database: _get(database, key, now))
+
+    async def mark(self, name: str) -> str:
+        return await self._reader.run(lambda database: _mark(database, name))
+
+    async def keep_mark(self, name: str, position: str) -> None:
+        await self._writer.run(lambda database: _keep_mark(database, name, position))
+
+    async def trim(self, before: float) -> int:
+        return 0
+
+    async def problems(self) -> list[str]:
+        return []
+
+
+def _opened(database: Database) -> None:
+    with database.connection():
+        pass
+
+
+def _append(database: Database, records: Sequence[Record]) -> list[Entry]:
+    with database.transaction() as connection:
+        return [_add(connection, record) for record in records]
+
+
+def _add(connection: sqlite3.Connection, record: Record) -> Entry:
+    last = connection.execute("SELECT digest FROM record ORDER BY id DESC LIMIT 1").fetchone()
+    link = digest(last[0] if last else BEGINNING, record)
+    details = json.dumps(dict(record.details), sort_keys=True, separators=(",", ":")) if record.details else ""
+    texts = (record.member, record.session, record.site, record.address, record.browser, record.reason, record.rule)
+    added = connection.execute(_INSERT, (record.kind, record.at, *texts, details, link))
+    return Entry(_position(added.lastrowid or 0, link), record, link)
+
+
+def _head(database: Database) -> str:
+    with database.connection() as connection:
+        last = connection.execute("SELECT id, digest FROM record ORDER BY id DESC LIMIT 1").fetchone()
+    return _position(*last) if last else ""
+
+
+def _seek(database: Database, since: float) -> str:
+    with database.connection() as connection:
+        before = connection.execute(_SEEK, (since,)).fetchone()
+    return _position(*before) if before else ""
+
+
+def _read(database: Database, after: str, limit: int, in_force: bool) -> list[Entry]:
+    condition = f" AND {IN_FORCE}" if in_force else ""
+    with database.connection() as connection:
+        start = _place(connection, after)
+        rows = connection.execute(f"{_SELECT} WHERE id > ?{condition} ORDER BY id LIMIT ?", (start, limit)).fetchall()
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    number, link, kind, at, *texts, details = row
+    record = Record(kind, at, *texts, json.loads(details)) if details else Record(kind, at, *texts)  # type: ignore[call-arg]
+    return Entry(_position(number, link), record, link)
+
+
+def _place(connection: sqlite3.Connection, position: str) -> int:
+    if not position:
+        return 0
+    number, _, link = position.partition("-")
+    found = connection.execute("SELECT digest FROM record WHERE id = ?", (int(number),)).fetchone()
+    if not found or not found[0].startswith(link):
+        raise LedgerLost(f"there is no entry {position} any more")
+    return int(number)
+
+
+def _position(number: int, link: str) -> str:
+    """The number says where, the digest whether it is still the same entry."""
+    return f"{number}-{link[:16]}"
+
+
+def _claim(database: Database, key: str, until: float, now: float) -> bool:
+    with database.transaction(durable=False) as connection:
+        connection.execute("DELETE FROM claim WHERE until <= ?", (now,))
+        return connection.execute(_CLAIM, (key, until, now)).rowcount == 1
+
+
+def _put(database: Database, key: str, value: str, until: float) -> None:
+    with database.transaction(durable=False) as connection:
+        connection.execute("INSERT OR REPLACE INTO claim (key, until, value) VALUES (?, ?, ?)", (key, until, value))
+
+
+def _get(database: Database, key: str, now: float) -> str | None:
+    with database.connection() as connection:
+        found = connection.execute("SELECT value FROM claim WHERE key = ? AND until > ?", (key, now)).fetchone()
+    return found[0] if found else None
+
+
+def _mark(database: Database, name: str) -> str:
+    with database.connection() as connection:
+        found = connection.execute("SELECT position FROM mark WHERE name = ?", (name,)).fetchone()
+    return found[0] if found else ""
+
+
+def _keep_mark(database: Database, name: str, position: str) -> None:
+    with database.transaction() as connection:
+        connection.execute("INSERT OR REPLACE INTO mark (name, position) VALUES (?, ?)", (name, position))
