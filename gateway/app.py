@@ -163,7 +163,7 @@ class Gateway:
         """Put *config* in force for the next request; listeners stay as they are."""
         for name in ("listen", "store"):
             if getattr(config, name) != getattr(self._config, name):
-                log.warning("%s: a new address takes effect at the next start", name)
+                log.warning("%s: what is new there takes effect at the next start", name)
         self.live.now = await self._parts(config)
         self._config = config
         log.info("settings reloaded")

@@ -320,7 +320,7 @@ async def test_new_addresses_wait_for_a_restart(
 
     await gateway.reload(make_config(listen={"check": "127.0.0.1:9"}))
 
-    assert "take effect at the next start" in caplog.text
+    assert "listen: what is new there takes effect at the next start" in caplog.text
     assert gateway.addresses == before
     assert (await browse().check(HOME)).status == 401
 

@@ -1,0 +1,218 @@
+"""What every store of the ledger must do, whatever keeps the data."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.ledger import LedgerLost, Record, Store
+from gateway.ledger.chain import BEGINNING, digest
+from gateway.records import AUDIT_ONLY, KINDS
+from tests.conftest import Clock
+from tests.ledger.conftest import Stores
+
+T = 1_800_000_000.0
+FULL = Record(
+    kind="signed-in",
+    at=T + 0.125,
+    member="ZhangSan",
+    session="s-1",
+    site="erp",
+    address="10.0.0.7",
+    browser="Mozilla/5.0 企业微信",
+    reason="r",
+    rule="department:12",
+    details={"ends": 1_800_043_200, "list": [1, {"a": None}], "name": "张三"},
+)
+
+
+def revoked(number: int = 1) -> Record:
+    return Record("revoked", T + number, member=f"member{number}")
+
+
+async def all_of(store: Store) -> list[Record]:
+    return [entry.record for entry in await store.read()]
+
+
+async def test_what_is_appended_is_read_again(store: Store) -> None:
+    """A record comes back whole: every field, Chinese, nested details."""
+    await store.append([FULL, revoked()])
+
+    assert await all_of(store) == [FULL, revoked()]
+
+
+async def test_another_process_reads_it(stores: Stores) -> None:
+    """What one process appended another reads, in the same order and at the same positions."""
+    one, other = await stores(), await stores()
+    written = await one.append([revoked(1)]) + await other.append([revoked(2)])
+
+    assert await one.read() == await other.read() == written
+
+
+async def test_nothing_at_first(store: Store) -> None:
+    """A new ledger is empty, and its head is the beginning."""
+    assert await store.read() == []
+    assert await store.head() == ""
+
+
+async def test_reading_on(store: Store) -> None:
+    """After a position come the entries behind it, *limit* at most; at the head none."""
+    entries = await store.append([revoked(number) for number in range(5)])
+
+    assert await store.read(entries[1].position, 2) == entries[2:4]
+    assert await store.read(entries[3].position, 2) == entries[4:]
+    assert await store.read(await store.head()) == []
+    assert await store.head() == entries[-1].position
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_in_force_only(store: Store, kind: str) -> None:
+    """With in_force, kinds that only tell what happened are left out."""
+    await store.append([Record(kind, T)])
+
+    assert [entry.record.kind for entry in await store.read(in_force=True)] == ([] if kind in AUDIT_ONLY else [kind])
+
+
+async def test_kinds_of_a_later_release_are_read(store: Store) -> None:
+    """A kind that this release does not know is stored and given like any other."""
+    await store.append([Record("invented-later", T, details={"also": "new"})])
+
+    assert [entry.record.kind for entry in await store.read(in_force=True)] == ["invented-later"]
+
+
+async def test_the_chain(stores: Stores) -> None:
+    """Each digest covers the one before and its own record, whichever process appended it."""
+    one, other = await stores(), await stores()
+    for number in range(3):
+        await one.append([revoked(number), FULL])
+        await other.append([revoked(number + 10)])
+
+    previous = BEGINNING
+    for entry in await one.read():
+        assert entry.digest == digest(previous, entry.record)
+        previous = entry.digest
+
+
+async def test_many_writers(stores: Stores) -> None:
+    """Records appended at the same time by several processes are all there, once each, in one chain."""
+    several = [await stores() for _ in range(4)]
+    await asyncio.gather(
+        *(store.append([revoked(10 * who + number)]) for number in range(10) for who, store in enumerate(several))
+    )
+
+    found = await several[0].read()
+    assert sorted(entry.record.at - T for entry in found) == list(range(40))
+    assert [digest(before.digest, entry.record) for before, entry in zip(found, found[1:], strict=False)] == [
+        entry.digest for entry in found[1:]
+    ]
+
+
+async def test_texts_that_no_store_takes(store: Store) -> None:
+    """A browser may send anything: broken Unicode, NUL and endless texts are stored as far as they can be."""
+    await store.append(
+        [Record("signed-in", T, member="a\udc80b", browser="x" * 100_000, reason="nul\0", details={"by": "\ud800"})]
+    )
+
+    record = (await all_of(store))[0]
+    assert (record.member, len(record.browser), record.reason, record.details) == ("a?b", 1000, "nul\0", {"by": "?"})
+
+
+async def test_details_that_are_no_json(store: Store) -> None:
+    """What cannot be written as JSON is refused, and nothing of its batch is stored."""
+    with pytest.raises(ValueError, match="no JSON"):
+        await store.append([revoked(), Record("held", T, details={"members": object()})])
+
+    assert await all_of(store) == []
+
+
+class TestWaiting:
+    """``wait`` ends when there is something to read."""
+
+    async def test_for_another_process(self, stores: Stores) -> None:
+        """An append by another process is noticed within a second."""
+        one, other = await stores(), await stores()
+        waiting = asyncio.create_task(one.wait("", 30))
+        await asyncio.sleep(0)
+        await other.append([revoked()])
+
+        await asyncio.wait_for(waiting, 1)
+
+    async def test_not_where_there_is_something_already(self, store: Store) -> None:
+        """What is there already is not waited for."""
+        await store.append([revoked()])
+
+        await asyncio.wait_for(store.wait("", 30), 1)
+
+    async def test_in_vain(self, store: Store) -> None:
+        """It ends when the time is up."""
+        head = (await store.append([revoked()]))[0].position
+
+        await asyncio.wait_for(store.wait(head, 0.05), 5)
+
+
+@pytest.mark.parametrize("after", ["first", "last"])
+async def test_a_position_of_other_data(store: Store, stores: Stores, after: str) -> None:
+    """A reader whose place holds something else, or nothing, is told so, never silently given what stands there."""
+    entries = await store.append([revoked(1), revoked(2)])
+    position = entries[0 if after == "first" else -1].position
+    changed = position[:-1] + ("0" if position[-1] != "0" else "1")
+
+    with pytest.raises(LedgerLost):
+        await store.read(changed)
+
+
+class TestSeek:
+    """``seek`` finds where a time begins."""
+
+    async def test_finds_the_first_since(self, store: Store) -> None:
+        """Nothing taken at or after the time stands before the position, and reading from it starts there."""
+        await store.append([revoked(number) for number in (10, 20, 30)])
+
+        assert [entry.record.at - T for entry in await store.read(await store.seek(T + 20))] == [20, 30]
+        assert [entry.record.at - T for entry in await store.read(await store.seek(T - 1000))] == [10, 20, 30]
+        assert await store.read(await store.seek(T + 1000)) == []
+
+
+class TestClaims:
+    """A claim is for one, wherever it is asked."""
+
+    async def test_the_first_has_it(self, stores: Stores, clock: Clock) -> None:
+        """One of several processes gets the claim, until its time is over."""
+        several = [await stores() for _ in range(3)]
+        got = await asyncio.gather(*(store.claim("code 1", clock() + 60) for store in several for _ in range(3)))
+        assert sorted(got) == [False] * 8 + [True]
+        clock.advance(59)
+        assert not await several[0].claim("code 1", clock() + 60)
+
+        clock.advance(1)
+        assert await several[1].claim("code 1", clock() + 60)
+
+    async def test_keys_are_apart(self, store: Store, clock: Clock) -> None:
+        """Another key is another claim."""
+        assert await store.claim("code 1", clock() + 60)
+        assert await store.claim("code 2", clock() + 60)
+
+    async def test_its_result_is_shared(self, stores: Stores, clock: Clock) -> None:
+        """What was put for a key is given to every process until its time is over, and to nobody under another key."""
+        one, other = await stores(), await stores()
+        await one.claim("code 1", clock() + 60)
+        assert await other.get("code 1") is None
+        await one.put("code 1", "the result", clock() + 60)
+
+        assert await other.get("code 1") == "the result"
+        assert await other.get("code 2") is None
+        assert not await other.claim("code 1", clock() + 60)
+        clock.advance(60)
+        assert await other.get("code 1") is None
+
+
+async def test_marks(stores: Stores) -> None:
+    """Each reader's mark is kept for it, also by another process."""
+    one, other = await stores(), await stores()
+    assert await one.mark("syslog") == ""
+    await one.keep_mark("syslog", "1")
+    await one.keep_mark("syslog", "2")
+
+    assert await other.mark("syslog") == "2"
+    assert await other.mark("another") == ""
