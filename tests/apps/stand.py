@@ -225,6 +225,7 @@ def _settings(sandbox: Sandbox, folder: Path, hosts: Sequence[str], changes: Map
         "agent_id": sandbox.state.agent_id,
         "app_secret": sandbox.state.secret,
         "signing_keys": ["k" * 43],
+        "store": f"sqlite://{folder}/ledger.sqlite3",
         "site": [{"name": host.partition(".")[0], "public_url": f"http://{host}"} for host in hosts],
         "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},
