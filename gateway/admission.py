@@ -6,6 +6,7 @@ import logging
 import secrets
 from dataclasses import replace
 
+from gateway.accounts import same
 from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, WeComError
 from gateway.keys import Parts
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
@@ -16,8 +17,11 @@ log = logging.getLogger(__name__)
 _DETAILS_BY_TICKET = ("email", "mobile", "avatar")
 
 
-async def session_for(parts: Parts, code: str, *, site: str, address: str) -> Session:
-    """Exchange *code*, brought from *address*, for a new session at *site*; raises LoginFailed or a WeComError."""
+async def session_for(parts: Parts, code: str, *, site: str, address: str, onward: bool = False) -> Session:
+    """Exchange *code*, brought from *address*, for a new session at *site*; raises LoginFailed or a WeComError.
+
+    *onward*: the sign-in is for another site; then the member needs no account at this one.
+    """
     if parts.brake.stops(address):
         raise LoginFailed("paused", message="too many bad codes in the last minute")
     began = parts.clock()
@@ -29,8 +33,9 @@ async def session_for(parts: Parts, code: str, *, site: str, address: str) -> Se
     user_id = _member_id(visitor.user_id)
     since = parts.standing.stale_until(user_id)
     member = await read(parts, user_id)
-    member = asked_for(parts, await with_ticket(parts, member, visitor.user_ticket))
-    return new_session(parts, member, site=site, began=began, since=since)
+    member = await with_ticket(parts, member, visitor.user_ticket)
+    session = new_session(parts, member, site=site, began=began, since=since)
+    return await with_or_without_account(parts, session) if onward else await with_account(parts, session)
 
 
 async def read(parts: Parts, user_id: str, *, timeout_s: float | None = None) -> Member:
@@ -84,9 +89,11 @@ def new_session(parts: Parts, member: Member, *, site: str, began: float, since:
     *since* is what :meth:`Standing.stale_until` gave before the member was read.
     """
     issued, renewed = parts.standing.issue(member.user_id, began, site=site), int(began)
+    accounts = parts.sessions.accounts
+    attributes = accounts.attributes(site, member)
     return Session(
         id=secrets.token_urlsafe(12),
-        member=member,
+        member=asked_for(parts, member),
         corp_id=parts.config.corp_id,
         agent_id=parts.config.agent_id,
         site=site,
@@ -94,9 +101,55 @@ def new_session(parts: Parts, member: Member, *, site: str, began: float, since:
         renewed=renewed,
         ends=parts.sessions.lifetimes.ends(issued, renewed),
         read=max(moment(began), since),
-        account=member.user_id,
+        account=accounts.account(site, member.user_id, attributes),
         departments=member.departments,
+        attributes=attributes,
     )
+
+
+async def with_account(parts: Parts, session: Session) -> Session:
+    """The session of a member who has an account at its site, and nobody else has it; else LoginFailed."""
+    accounts, user_id = parts.sessions.accounts, session.user_id
+    source = accounts.source(session.site)
+    if not session.account:
+        if not accounts.looked_at(session.site, session.attributes):
+            raise LoginFailed("wecom-unreachable", message=f"the account of {user_id} cannot be read")
+        message = f"{user_id} has no account at {session.site} that can be used: account = {source.text!r}"
+        missing = source.attribute.removeprefix("extattr:")
+        raise LoginFailed("no-account", message=message, user_id=user_id, missing=missing)
+    if source.attribute and not parts.holders.hold(source.attribute, session.account, user_id):
+        holder = parts.holders.holder(source.attribute, session.account)
+        if await _still_has(parts, holder, session):
+            message = f"{source.text} {session.account!r} is {holder}'s already: correct one of the two in WeCom's address book"
+            raise LoginFailed("account-taken", message=message, user_id=user_id)
+        parts.holders.release(source.attribute, holder)
+        parts.holders.hold(source.attribute, session.account, user_id)
+    return session
+
+
+async def with_or_without_account(parts: Parts, session: Session) -> Session:
+    """The same on the way to another site: without an account of its own the session lets nobody in at its site."""
+    try:
+        return await with_account(parts, session)
+    except LoginFailed as error:
+        log.warning("%s: %s", error.reason, error)
+        attribute = parts.sessions.accounts.source(session.site).attribute
+        unusable = {attribute: ""} if attribute else {}
+        return replace(session, account="", attributes={**session.attributes, **unusable})
+
+
+async def _still_has(parts: Parts, holder: str, session: Session) -> bool:
+    """Whether *holder* is still a member with the account of *session*; in doubt, yes."""
+    accounts = parts.sessions.accounts
+    try:
+        member = await parts.wecom.member(holder)
+    except MemberUnknown:
+        return False
+    except WeComError as error:
+        log.warning("cannot read %s, who holds the account of %s: %s", holder, session.user_id, error)
+        return True
+    account = accounts.account(session.site, member.user_id, accounts.attributes(session.site, member))
+    return member.status == ACTIVE and same(account) == same(session.account)
 
 
 def _member_id(user_id: str) -> str:

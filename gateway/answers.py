@@ -68,7 +68,7 @@ def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.Stre
     if isinstance(error, Denied) and _from_a_script(request):  # the check has said so in the log
         return web.json_response({"error": "forbidden", "reason": error.reason}, status=403, headers=_UNCACHED)
     reference = secrets.token_hex(4)
-    level = logging.ERROR if isinstance(error, AppMisconfigured) else logging.WARNING
+    level = logging.ERROR if isinstance(error, AppMisconfigured) or error.reason == "account-taken" else logging.WARNING
     fix = f"; to fix: {error.fix}" if isinstance(error, (WeComBusy, WeComRefused)) and error.fix else ""
     log.log(level, "%s%s [%s]: %s%s", error.reason, _who(request, error), reference, error, fix)
     parts.telemetry.signed_in(error.reason)
@@ -79,6 +79,7 @@ def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.Stre
         reason=error.reason,
         retry_url=_retry(request, parts, error),
         reference=reference,
+        missing=error.missing if isinstance(error, LoginFailed) else "",
         contact=parts.config.contact,
     )
     if isinstance(error, LoginFailed) and error.user_id:

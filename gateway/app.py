@@ -24,6 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway import callback, handover, login, ops, people
 from gateway import config as settings
+from gateway.accounts import Holders
 from gateway.answers import explain
 from gateway.auth import checker
 from gateway.brake import Brake
@@ -82,6 +83,7 @@ class Lasting:
 
     standing: Standing
     ledger: Ledger
+    holders: Holders
     once: Once[Session]
     telemetry: Telemetry
     cache: BaseCache
@@ -107,6 +109,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             clock=lasting.clock,
             raw_headers=config.raw_headers,
             remembered=config.remembered_sessions,
+            accounts=config.accounts,
         ),
         tokens=Tokens(
             sealer,
@@ -119,6 +122,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
         standing=lasting.standing,
         rules=Rules(config.rules, map(reference, config.tags)),
         ledger=lasting.ledger,
+        holders=lasting.holders,
         wecom=WeCom(app, endpoints, http, lasting.cache, lasting.clock),
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,
@@ -141,7 +145,7 @@ class Gateway:
         standing = Standing()
         ledger = Ledger(store_at(config.store, clock), standing, clock)
         telemetry.follow(ledger)
-        self._lasting = Lasting(standing, ledger, Once(clock), telemetry, SimpleMemoryCache(), clock)
+        self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), clock)
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
         self.live: Live

@@ -77,7 +77,7 @@ async def _completed(parts: Parts, asked: Asked, request: web.Request, sign_in: 
     if not code:
         raise LoginFailed("no-code", message="WeCom sent no code: refused or cancelled")
     key = parts.sealer.digest("code", f"{sign_in.state} {code}")
-    return _in_force(parts, await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code)))
+    return _in_force(parts, await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code, sign_in)))
 
 
 def _in_force(parts: Parts, session: Session) -> Session:
@@ -87,8 +87,9 @@ def _in_force(parts: Parts, session: Session) -> Session:
     return session
 
 
-async def _exchanged(parts: Parts, asked: Asked, code: str) -> Session:
-    session = await admission.session_for(parts, code, site=asked.site.name, address=asked.address)
+async def _exchanged(parts: Parts, asked: Asked, code: str, sign_in: SignIn) -> Session:
+    onward = sign_in.onward is not None
+    session = await admission.session_for(parts, code, site=asked.site.name, address=asked.address, onward=onward)
     log.info("signed-in %s at %s from %s, session %s", session.member.user_id, asked.site.name, asked.address, session.id)
     return session
 

@@ -13,6 +13,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn
 
+from gateway.accounts import Accounts, Source
 from gateway.criteria import Criterion, read_rules
 from gateway.errors import ConfigError
 from gateway.secret import UNREAD, Secret, read_files
@@ -52,15 +53,9 @@ class SiteSettings:
     hosts: tuple[Host, ...] = ()  #: further host names, same scheme and port
     keep_fragment: bool = True  #: keep the ``#fragment`` of the page first asked for, by a small page of ours
     cookie_domain: str = ""  #: a parent domain for the session cookie; it then also reaches servers not behind us
-
-    def site(self) -> Site:
-        return Site(
-            str(self.name),
-            self.public_url,
-            frozenset({self.public_url.host, *map(str, self.hosts)}),
-            self.keep_fragment,
-            self.cookie_domain,
-        )
+    account: Source | None = None  #: as the setting of this name for all sites, and the two below
+    preflight: bool | None = None
+    jwt: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +105,9 @@ class Config:
     callback_site: str = ""  #: the site whose host is registered at WeCom; the first by default
     scope: Scope = Scope("snsapi_base")
     details: tuple[Detail, ...] = ()
+    account: Source = Source()  #: the name that the app knows the member by
+    preflight: bool = False  #: let CORS preflights pass, without an identity
+    jwt: bool = False  #: send a signed proof of the identity headers
     raw_headers: bool = False  #: names as UTF-8 instead of percent-encoded
     verify_files: tuple[VerifyFile, ...] = ()
     tags: tuple[TagName, ...] = ()  #: numbers or names of the tags that rules in nginx's paths use
@@ -127,13 +125,29 @@ class Config:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        return tuple(settings.site() for settings in self.site)
+        return tuple(self._site(settings) for settings in self.site)
 
     @property
     def callback(self) -> Site:
         """The site that WeCom sends people back to."""
         wanted = self.callback_site or self.site[0].name
         return next(site for site in self.sites if site.name == wanted)
+
+    @property
+    def accounts(self) -> Accounts:
+        return Accounts({site.name: site.account for site in self.sites}, callback=self.callback.name)
+
+    def _site(self, site: SiteSettings) -> Site:
+        return Site(
+            str(site.name),
+            site.public_url,
+            frozenset({site.public_url.host, *map(str, site.hosts)}),
+            site.keep_fragment,
+            site.cookie_domain,
+            account=self.account if site.account is None else site.account,
+            preflight=self.preflight if site.preflight is None else site.preflight,
+            jwt=self.jwt if site.jwt is None else site.jwt,
+        )
 
     @property
     def lifetimes(self) -> Lifetimes:
@@ -202,7 +216,7 @@ def _settable() -> dict[str, tuple[str, ...]]:
     hints = get_type_hints(Config)
     for item in fields(Config):
         kind = hints[item.name]
-        if is_dataclass(kind) and kind is not Secret:
+        if _strict(kind):
             places |= {f"{item.name}_{inner.name}".upper(): (item.name, inner.name) for inner in fields(kind)}
         elif item.name not in ("site", "rules"):
             places[item.name.upper()] = (item.name,)
@@ -341,7 +355,7 @@ def _no_rules(_: Any, __: Any = None) -> NamedRules:
 
 
 def _strict(kind: Any) -> bool:
-    return is_dataclass(kind) and kind not in (Secret, Origin)
+    return is_dataclass(kind) and kind not in (Secret, Origin, Source)
 
 
 def _table(kind: Any, converter: Converter) -> Any:

@@ -65,9 +65,13 @@ class Denied(GatewayError):
 
 
 class LoginFailed(GatewayError):
-    """A sign-in that gives no session; ``reason`` chooses the page, ``return_to`` is where the person wanted to go."""
+    """A sign-in that gives no session; ``reason`` chooses the page, ``return_to`` is where the person wanted to go.
 
-    def __init__(self, reason: str, *, message: str = "", return_to: str = "/", user_id: str = "") -> None:
+    ``missing`` is shown to the person: the field of the address book that is empty.
+    """
+
+    def __init__(self, reason: str, *, message: str = "", return_to: str = "/", user_id: str = "", missing: str = "") -> None:
+        self.missing = missing
         self.return_to = return_to
         self.user_id = user_id
         super().__init__(message, reason=reason)

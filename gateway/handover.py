@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from gateway import cookies, renewal
+from gateway import admission, cookies, renewal
 from gateway.asked import Asked
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.keys import LIVE, Parts
@@ -30,8 +30,10 @@ async def begin(request: web.Request) -> web.StreamResponse:
     session = None if onward.again else session_at_hand(parts, asked.session, asked.site)
     if session is None:
         return start(parts, asked, request, onward.return_to, onward=onward, again=onward.again)
-    if parts.sessions.lifetimes.renewal_due(session, parts.clock()):
+    known = parts.sessions.accounts.looked_at(onward.site, session.attributes)
+    if not known or parts.sessions.lifetimes.renewal_due(session, parts.clock()):
         session = await renewal.renewed(parts, session, return_to=onward.return_to)
+        session = await admission.with_or_without_account(parts, session)
     response = hand_over(parts, session, onward)
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, int(parts.clock()))
     return response
@@ -53,7 +55,7 @@ def hand_over(parts: Parts, session: Session, onward: Begin) -> web.StreamRespon
 
 
 async def handed_over(parts: Parts, asked: Asked, coming: HandOver) -> Session:
-    """The session that came from the callback host, if it is in force and for this site."""
+    """The session that came from the callback host, if it is in force and for this site, and its member has an account here."""
     try:
         session = parts.sessions.from_claims(coming.session)
         parts.standing.check(session)
@@ -61,6 +63,8 @@ async def handed_over(parts: Parts, asked: Asked, coming: HandOver) -> Session:
         raise LoginFailed("hand-over", message=f"the session handed over is {error.reason}") from error
     if session.site != asked.site.name:
         raise LoginFailed("hand-over", message="the session handed over is for another site")
+    accounts = parts.sessions.accounts
+    session = await admission.with_account(parts, replace(session, attributes=accounts.kept(session.site, session.attributes)))
     log.info(
         "signed-in %s at %s from %s, session %s, handed over",
         session.member.user_id,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.accounts import Holders
 from gateway.brake import Brake
 from gateway.config import Config
 from gateway.ledger import Ledger
@@ -36,6 +37,7 @@ class Parts:
     standing: Standing
     rules: Rules
     ledger: Ledger
+    holders: Holders
     wecom: WeCom
     pages: Pages
     once: Once[Session]

@@ -42,10 +42,19 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
         raise LoginFailed(
             "wecom-unreachable", message="departments or tags changed and cannot be read", return_to=return_to
         ) from error
+    session = await _with_account(parts, session, return_to)
     now = int(parts.clock())
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, now)
     cookies.count_round(response, request, asked.site, parts.sealer, now)
     return response
+
+
+async def _with_account(parts: Parts, session: Session, return_to: str) -> Session:
+    try:
+        return await admission.with_account(parts, session)
+    except LoginFailed as error:
+        error.return_to = return_to
+        raise
 
 
 async def renewed(parts: Parts, session: Session, *, return_to: str) -> Session:
@@ -83,11 +92,14 @@ async def _reread(parts: Parts, session: Session, since: float) -> Session:
         mobile=member.mobile or old.mobile,
         avatar=member.avatar or old.avatar,
     )
-    member = admission.asked_for(parts, member)
+    accounts = parts.sessions.accounts
+    attributes = accounts.attributes(session.site, member)
     parts.telemetry.renewed("ok")
     return replace(
         session,
-        member=member,
+        member=admission.asked_for(parts, member),
+        account=accounts.account(session.site, member.user_id, attributes),
+        attributes=attributes,
         departments=member.departments,
         renewed=int(began),
         read=max(moment(began), since),

@@ -12,11 +12,13 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from gateway.errors import LoginFailed, SignInNeeded
+from gateway.accounts import Accounts
+from gateway.errors import Denied, LoginFailed, SignInNeeded
 from gateway.member import Member, identity_headers
 from gateway.sealing import Forged, Sealer
 
 _NO_TAGS: Mapping[int, bool] = MappingProxyType({})
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 PURPOSE = "session"
 PRIVATE = "session-private"
 VERSION = 1
@@ -43,10 +45,11 @@ class Session:
     renewed: int  #: what the next renewal counts from; idle too
     ends: int
     read: float  #: when the last reading of the member from WeCom began, to the millisecond
-    account: str = ""
+    account: str = ""  #: what the app at ``site`` knows the member by; made anew at each opening, empty: it knows nobody
     departments: tuple[int, ...] = ()  #: own departments and their ancestors
     tags: Mapping[int, bool] = field(default_factory=lambda: _NO_TAGS)  #: the tags that were looked at, and whether each holds
     partial: bool = False  #: the ancestors in ``departments`` could not be read
+    attributes: Mapping[str, str] = field(default_factory=lambda: _NO_ATTRIBUTES)  #: what accounts are made of (``Accounts``)
 
     @property
     def user_id(self) -> str:
@@ -145,8 +148,10 @@ class Sessions:
         clock: Callable[[], float],
         raw_headers: bool = False,
         remembered: int = 50_000,
+        accounts: Accounts | None = None,
     ) -> None:
         self.lifetimes = lifetimes
+        self.accounts = accounts or Accounts({})
         self._sealer = sealer
         self._app = (corp_id, agent_id)
         self._clock = clock
@@ -185,7 +190,7 @@ class Sessions:
             raise SignInNeeded("no-session")
         seen = self._hot.get(value)
         if seen is None:
-            seen = self._hot[value] = self._found(value)
+            seen = self._hot[value] = self._found(value, site, navigation)
         self._in_force(seen, site, navigation)
         return seen
 
@@ -206,15 +211,25 @@ class Sessions:
         if navigation and self.lifetimes.renewal_due(session, now):
             raise SignInNeeded("renew")
 
-    def _found(self, value: str) -> Seen:
+    def _found(self, value: str, site: str, navigation: bool) -> Seen:
         if len(self._hot) >= HOT:
             self._hot.clear()
         key = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
         seen = self._recent.get(key)
         if seen is None:
-            seen = self._older.get(key) or Seen.of(self.genuine(value), raw=self._raw_headers)
+            seen = self._older.get(key) or self._opened(value, site, navigation)
             self._remember(key, seen)
         return seen
+
+    def _opened(self, value: str, site: str, navigation: bool) -> Seen:
+        session = self.genuine(value)
+        if not session.account:
+            self._in_force(session, site, navigation)
+            if not self.accounts.looked_at(site, session.attributes):
+                raise SignInNeeded("stale")
+            source = self.accounts.source(site).text
+            raise Denied("no-account", message=f"{session.user_id} has no account at {site}: account = {source!r}")
+        return Seen.of(session, raw=self._raw_headers)
 
     def _remember(self, key: bytes, found: Seen) -> None:
         """Two halves, the older dropped when the newer is full: as bounded as an LRU, with nothing to do on a hit."""
@@ -239,7 +254,7 @@ class Sessions:
 
     def _claims(self, session: Session) -> dict[str, Any]:
         member = session.member
-        private = {"e": member.email, "m": member.mobile, "a": member.avatar}
+        private = {"e": member.email, "m": member.mobile, "a": member.avatar, "o": dict(session.attributes)}
         claims: dict[str, Any] = {
             "v": VERSION,
             "i": session.id,
@@ -256,7 +271,6 @@ class Sessions:
             "l": list(member.leader_of),
             "p": member.position,
             "k": member.alias,
-            "o": session.account if session.account != member.user_id else "",
             "g": {str(tag): int(holds) for tag, holds in session.tags.items()},
             "P": int(session.partial),
             "x": self._sealer.encrypt(PRIVATE, private) if any(private.values()) else "",
@@ -286,8 +300,10 @@ class Sessions:
         *times, read = claims["t"]
         issued, renewed, ends = map(int, times)
         own = tuple(map(int, claims["d"]))
+        user_id, site = str(claims["u"]), sys.intern(str(claims["s"]))
+        attributes = {str(key): str(value) for key, value in private["o"].items()} if private.get("o") else _NO_ATTRIBUTES
         member = Member(
-            user_id=str(claims["u"]),
+            user_id=user_id,
             name=str(claims["n"]),
             departments=own,
             leader_of=tuple(map(int, claims.get("l", ()))),
@@ -302,12 +318,13 @@ class Sessions:
             member=member,
             corp_id=sys.intern(str(claims["c"])),
             agent_id=int(claims["a"]),
-            site=sys.intern(str(claims["s"])),
+            site=site,
             issued=issued,
             renewed=issued if renewed == issued else renewed,  # one object: a hundred thousand sessions are remembered
             ends=ends,
             read=float(read),
-            account=str(claims.get("o") or member.user_id),
+            account=self.accounts.account(site, user_id, attributes),
+            attributes=attributes,
             departments=tuple(map(int, claims.get("D", ()))) or own,
             tags={int(tag): bool(holds) for tag, holds in claims["g"].items()} if "g" in claims else _NO_TAGS,
             partial=bool(claims.get("P", 0)),

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from gateway.accounts import Source
+
 PREFIX = "/_wecom"
 CALLBACK = f"{PREFIX}/callback"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -77,6 +79,9 @@ class Site:
     hosts: frozenset[str] = frozenset()  #: every host name it answers to, that of ``origin`` included
     keep_fragment: bool = True
     cookie_domain: str = ""
+    account: Source = field(default_factory=Source)
+    preflight: bool = False
+    jwt: bool = False
     _names: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property

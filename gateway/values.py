@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Any, NewType
 from urllib.parse import urlsplit
 
+from gateway.accounts import Source
 from gateway.criteria import reference
 from gateway.secret import Secret
 from gateway.urls import Origin
@@ -44,6 +45,10 @@ def _duration(value: Any, _: Any = None) -> Duration:
 
 def _origin(value: Any, _: Any = None) -> Origin:
     return Origin.parse(_text(value))
+
+
+def _source(value: Any, _: Any = None) -> Source:
+    return Source.parse(_text(value))
 
 
 def _http_url(value: Any, _: Any = None) -> HttpUrl:
@@ -141,6 +146,7 @@ READERS: dict[Any, Callable[..., Any]] = {
     bool: _boolean,
     Secret: _secret,
     Origin: _origin,
+    Source: _source,
     Duration: _duration,
     HttpUrl: _http_url,
     Address: _address,

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway import config as settings
+from gateway.accounts import Source
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.secret import Secret
@@ -462,7 +463,9 @@ class TestEnvironment:
     def test_every_setting_has_a_variable(self) -> None:
         """Whatever stands in the tree, sites and rules apart, can be set by one variable."""
         hints = get_type_hints(Config)
-        plain = {item.name for item in fields(Config) if not is_dataclass(hints[item.name]) or hints[item.name] is Secret}
+        plain = {
+            item.name for item in fields(Config) if not is_dataclass(hints[item.name]) or hints[item.name] in (Secret, Source)
+        }
         names = {name.upper() for name in plain - {"site", "rules"}}
         for table in {item.name for item in fields(Config)} - plain:
             names |= {f"{table}_{item.name}".upper() for item in fields(hints[table])}

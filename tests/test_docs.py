@@ -15,6 +15,7 @@ import click
 import pytest
 
 from gateway import config
+from gateway.accounts import Source
 from gateway.cli import cli
 from gateway.member import NOT_ACTIVE, Member, identity_headers
 from gateway.secret import Secret
@@ -52,7 +53,9 @@ def settings(kind: Any = config.Config, prefix: str = "") -> set[str]:
     names: set[str] = set()
     for item in fields(kind):
         hint = get_type_hints(kind)[item.name]
-        inner = next((each for each in (*get_args(hint), hint) if is_dataclass(each) and each not in (Secret, Origin)), None)
+        inner = next(
+            (each for each in (*get_args(hint), hint) if is_dataclass(each) and each not in (Secret, Origin, Source)), None
+        )
         names |= settings(inner, f"{item.name}.") if inner else {prefix + item.name}
     return names
 

@@ -13,7 +13,7 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-    *("errors", "secret", "member", "sealing", "session", "records", "standing", "criteria", "rules", "tokens"),
+    *("errors", "secret", "member", "accounts", "sealing", "session", "records", "standing", "criteria", "rules", "tokens"),
     *("urls", "sites", "signin", "brake", "values", "config"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.accounts import Accounts, Source
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.member import Member
 from gateway.sealing import Sealer
@@ -47,6 +48,7 @@ SESSION = Session(
     account="10086",
     departments=(12, 7, 1),
     tags={3: True, 5: False},
+    attributes={"extattr:工号": "10086"},
 )
 
 
@@ -60,6 +62,7 @@ class Clock:
 
 def sessions(*keys: Secret, clock: Callable[[], float] = lambda: NOW, **changes: Any) -> Sessions:
     settings: dict[str, Any] = {"corp_id": "ww1", "agent_id": 1000002, "lifetimes": Lifetimes(), "clock": clock}
+    settings["accounts"] = Accounts({"erp": Source.parse("extattr:工号")})
     return Sessions(Sealer(keys or (NEW,)), **settings | changes)
 
 
@@ -76,7 +79,10 @@ def forge(value: str, **changes: Any) -> str:
 
 
 def verdict(opening: Sessions, value: str, **asked: Any) -> str:
-    """The reason why *value* does not open, or ``opens``; the same for the check and for the pages."""
+    """The reason why *value* does not open, or ``opens``; the same for the check and for the pages.
+
+    But for ``stale``: the check's word for a session whose account is not known, which the pages open to read the member anew.
+    """
     reasons = set()
     for reading in (opening.open, opening.seen):
         try:
@@ -85,7 +91,7 @@ def verdict(opening: Sessions, value: str, **asked: Any) -> str:
             reasons.add(needed.reason)
         else:
             reasons.add("opens")
-    (reason,) = reasons
+    (reason,) = {"stale"} if reasons == {"stale", "opens"} else reasons
     return reason
 
 
@@ -96,12 +102,13 @@ class TestSealAndOpen:
         "session",
         [
             SESSION,
-            replace(SESSION, member=Member("lisi", name="李四"), account="lisi", departments=(), tags={}),
+            replace(SESSION, member=Member("lisi", name="李四"), departments=(), tags={}),
             replace(SESSION, member=replace(MEMBER, email="", mobile="", avatar=""), departments=(12, 7)),
+            replace(SESSION, member=replace(MEMBER, email="", mobile="", avatar=""), account="", attributes={}),
             replace(SESSION, member=replace(MEMBER, name="\ud83d半个", mobile="\udcff")),
             replace(SESSION, member=replace(MEMBER, departments=tuple(range(1, 300))), departments=tuple(range(1, 400))),
         ],
-        ids=["full", "bare", "nothing-private", "broken-emoji", "packed"],
+        ids=["full", "bare", "no-details", "nothing-private", "broken-emoji", "packed"],
     )
     def test_all_of_it_comes_back(self, session: Session) -> None:
         """Every field comes back, whatever was granted and whatever was not."""
@@ -123,7 +130,7 @@ class TestSealAndOpen:
     )
     def test_any_member_comes_back(self, member: Member) -> None:
         """Whatever WeCom holds of a member survives the cookie."""
-        session = replace(SESSION, member=member, departments=member.departments, account=member.user_id)
+        session = replace(SESSION, member=member, departments=member.departments)
 
         assert sessions().open(sessions().seal(session), site="erp") == session
 
@@ -269,7 +276,7 @@ class TestRefusals:
         """A session with one claim of another shape opens or is refused; nothing else is raised."""
         value = forge(sessions().seal(SESSION), **{claim: wrong})
 
-        assert verdict(sessions(), value) in {"opens", "forged", "other-site", "expired"}
+        assert verdict(sessions(), value) in {"opens", "forged", "other-site", "expired", "stale"}
 
     @pytest.mark.parametrize("claim", ["v", "i", "u", "c", "a", "s", "t", "n", "d"])
     def test_every_claim_is_needed(self, claim: str) -> None:

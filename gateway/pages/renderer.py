@@ -19,7 +19,7 @@ from gateway.pages.texts import BUILT_IN, load
 
 OPTIONAL: Mapping[str, Mapping[str, object]] = {
     "denied": {"reason": "", "user_id": "", "name": "", "rule": "", "contact": ""},
-    "failed": {"detail": "", "reference": "", "retry_url": "/", "contact": ""},
+    "failed": {"detail": "", "missing": "", "reference": "", "retry_url": "/", "contact": ""},
     "loop": {"expected": "", "found": "", "retry_url": "/", "reference": ""},
     "window": {"kind": "foreign"},
     "logout": {"user_id": "", "name": "", "action": "/_wecom/logout"},

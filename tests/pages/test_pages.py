@@ -53,7 +53,10 @@ def contexts(value: str) -> list[tuple[str, dict[str, object]]]:
         ),
         ("denied", {"reason": "rule", "user_id": value, "name": "", "rule": value, "contact": "", "switch_url": value}),
         ("neutral", {"status": 403}),
-        ("failed", {"reason": value, "detail": value, "retry_url": value, "reference": value, "contact": value}),
+        (
+            "failed",
+            {"reason": value, "detail": value, "missing": value, "retry_url": value, "reference": value, "contact": value},
+        ),
         ("loop", {"cause": value, "expected": value, "found": value, "retry_url": value, "reference": value}),
         ("not_found", {}),
         *(("failed", {"reason": reason, "detail": value, "retry_url": value, "reference": value}) for reason in REASONS),

@@ -26,6 +26,7 @@ REASONS = [
     "not-activated",
     "left",
     "no-account",
+    "account-taken",
     "session-too-big",
     "wecom-unreachable",
     "wecom-busy",
