@@ -1,4 +1,4 @@
-"""An example from ``nginx/examples`` at work: the sandbox WeCom, the gateway, a real nginx, an application, people."""
+"""Servers at work, mostly those of ``nginx/examples``: the sandbox WeCom, the gateway, nginx, an application, people."""
 
 from __future__ import annotations
 
@@ -28,9 +28,6 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.conftest import WECOM_UA
-from tests.examples import placed
-
-SERVED = Path(__file__).parent / "served"
 
 NGINX = """
 {user}
@@ -45,7 +42,7 @@ http {{
     underscores_in_headers on;      # the worst that an operator may have
     include wecom/upstream.conf;
     include wecom/http.conf;
-{example}
+{servers}
 }}
 """
 
@@ -191,20 +188,8 @@ class _Here(AbstractResolver):
 
 
 @contextlib.asynccontextmanager
-async def running(
-    example: str,
-    *,
-    folder: Path,
-    places: Mapping[str, str],
-    hosts: Sequence[str],
-    http: str = "",
-    more: str = "",
-    **changes: Any,
-) -> AsyncIterator[Stand]:
-    """Start an installation whose nginx has the *example*, with *places* of it replaced.
-
-    *hosts* are the sites' names, the first is the callback's; *http* stands before the example, *more* after it.
-    """
+async def running(servers: str, *, folder: Path, hosts: Sequence[str], **changes: Any) -> AsyncIterator[Stand]:
+    """Start an installation whose nginx has *servers*; *hosts* are the sites' names, the first is the callback's."""
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
         port = listener.getsockname()[1]
@@ -212,9 +197,7 @@ async def running(
         config = _settings(sandbox, folder, hosts, changes)
         gateway = await stack.enter_async_context(Gateway(config, clock=time.time))
         snippets.install(folder / "wecom", config)
-        usual = {"listen 80;": f"listen 127.0.0.1:{port};", "/var/log/nginx/": f"{folder}/"}
-        text = placed(example, usual | dict(places))
-        _write(folder, "\n".join([http, text, more.replace("LISTEN", f"127.0.0.1:{port}")]))
+        _write(folder, servers.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("/var/log/nginx/", f"{folder}/"))
         await stack.enter_async_context(_nginx(folder, listener))
         yield Stand(folder, port, sandbox, gateway, config, hosts[0])
 
@@ -233,10 +216,10 @@ def _settings(sandbox: Sandbox, folder: Path, hosts: Sequence[str], changes: Map
     return settings.from_mapping(table | dict(changes), {})
 
 
-def _write(folder: Path, example: str) -> None:
+def _write(folder: Path, servers: str) -> None:
     temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     user = "user root;" if os.geteuid() == 0 else ""
-    text = NGINX.format(user=user, folder=folder, temporary=temporary, example=example)
+    text = NGINX.format(user=user, folder=folder, temporary=temporary, servers=servers)
     (folder / "nginx.conf").write_text(text, "utf-8")
 
 
@@ -261,38 +244,6 @@ async def _nginx(folder: Path, listener: socket.socket) -> AsyncIterator[None]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-
-
-@contextlib.asynccontextmanager
-async def serving(*command: str, ready: str, env: Mapping[str, str] | None = None) -> AsyncIterator[None]:
-    """Run an application's server; it is ready when it says so in what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *command, env=os.environ | dict(env or {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout
-    said = bytearray()
-    is_ready = asyncio.Event()
-    reading = asyncio.create_task(_read(process.stdout, said, ready.encode(), is_ready))
-    try:
-        async with asyncio.timeout(60):
-            await is_ready.wait()
-        assert process.returncode is None, said.decode(errors="replace")
-        yield
-        assert process.returncode is None, said.decode(errors="replace")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
-        await reading
-
-
-async def _read(stream: asyncio.StreamReader, said: bytearray, ready: bytes, is_ready: asyncio.Event) -> None:
-    """Read all that a server prints; the event is set as soon as *ready* was among it, or the server ended."""
-    while chunk := await stream.read(4096):
-        said += chunk
-        if ready in said:
-            is_ready.set()
-    is_ready.set()
 
 
 @contextlib.contextmanager

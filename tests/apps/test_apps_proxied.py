@@ -13,6 +13,7 @@ import pytest_asyncio
 from tests.apps.contract import FORGED, HTML, JSON, Contract
 from tests.apps.inside import application
 from tests.apps.stand import Person, Stand, a_folder, running
+from tests.examples import placed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -43,7 +44,7 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
             for name, text in FILES.items():
                 (folder / "spa" / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / "spa" / name).write_text(text, "utf-8")
-        yield await stack.enter_async_context(running(example, folder=folder, places=places, hosts=HOSTS[example]))
+        yield await stack.enter_async_context(running(placed(example, places), folder=folder, hosts=HOSTS[example]))
 
 
 @pytest.mark.parametrize("stand", ["legacy-app.conf"], indirect=True)

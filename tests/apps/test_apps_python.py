@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.apps.contract import JSON, Contract
-from tests.apps.stand import SERVED, Stand, a_folder, running, serving
+from tests.apps.servers import gunicorn, uwsgi
+from tests.apps.stand import Stand, a_folder, running
+from tests.examples import placed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-UWSGI = ("uwsgi_python3", "--master", "--processes", "2", "--die-on-term", "--need-app", "--socket")
-
-
-def uwsgi(folder: Path, where: str, module: str, **env: str) -> Any:
-    """Serve by uWSGI's own protocol. Its Python is Debian's: Django, pure Python, is lent to it."""
-    paths = ["--pythonpath", str(SERVED / where), "--pythonpath", sysconfig.get_path("purelib")]
-    command = [*UWSGI, f"{folder}/app.sock", *paths, "--module", module]
-    return serving(*command, ready="spawned uWSGI worker 2", env={"STATE": str(folder), **env})
-
-
-def gunicorn(folder: Path, where: str, module: str, **env: str) -> Any:
-    """Serve by HTTP."""
-    command = [sys.executable, "-m", "gunicorn", "--bind", f"unix:{folder}/app.sock", "--chdir", str(SERVED / where), "--preload"]
-    return serving(*command, module, ready="Booting worker", env={"STATE": str(folder), **env})
-
 
 UNDER_UWSGI = ("wsgi-app.conf", "/run/uwsgi/app.sock", "wsgi.example.com")
 UNDER_GUNICORN = ("django.conf", "/run/django/gunicorn.sock", "django.example.com")
@@ -53,7 +35,7 @@ async def started(stack: AsyncExitStack, kind: str) -> Stand:
         (folder / "static").mkdir()
         (folder / "static" / "site.css").write_text("body {}", "utf-8")
         places["/var/www/django/static/"] = f"{folder}/static/"
-    return await stack.enter_async_context(running(example, folder=folder, places=places, hosts=[host]))
+    return await stack.enter_async_context(running(placed(example, places), folder=folder, hosts=[host]))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=KINDS)

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from tests.apps.contract import HTML, JSON
 from tests.apps.stand import Stand, a_folder, running
+from tests.examples import placed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,7 +23,7 @@ async def stand() -> AsyncIterator[Stand]:
             (folder / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "docs" / name).write_text(text, "utf-8")
         places = {"/var/www/docs": f"{folder}/docs"}
-        async with running("static-site.conf", folder=folder, places=places, hosts=["docs.example.com"]) as stand:
+        async with running(placed("static-site.conf", places), folder=folder, hosts=["docs.example.com"]) as stand:
             yield stand
 
 
