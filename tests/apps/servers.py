@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from tests.conftest import free_port
+
 SERVED = Path(__file__).parent / "served"
 
 POOL = """
@@ -83,3 +85,24 @@ async def _read(stream: asyncio.StreamReader, said: bytearray, ready: bytes, is_
         if ready in said:
             is_ready.set()
     is_ready.set()
+
+
+RADICALE = """
+[server]
+hosts = 127.0.0.1:{port}
+[auth]
+type = http_x_remote_user
+urldecode_username = True
+[storage]
+filesystem_folder = {folder}/collections
+"""
+
+
+@contextlib.asynccontextmanager
+async def radicale(folder: Path) -> AsyncIterator[str]:
+    """Serve calendars, and give the address."""
+    port = free_port()
+    (folder / "radicale.conf").write_text(RADICALE.format(port=port, folder=folder), "utf-8")
+    command = [sys.executable, "-m", "radicale", "--config", str(folder / "radicale.conf")]
+    async with serving(*command, ready="Radicale server ready"):
+        yield f"127.0.0.1:{port}"
