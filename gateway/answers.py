@@ -34,6 +34,7 @@ _STATUS = {
     "hand-over": 400,
     "session-too-big": 500,
     "paused": 503,
+    "unverified": 503,
     "wecom-busy": 503,
     "wecom-refused": 503,
     "wecom-setup": 503,

@@ -10,9 +10,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway import callback, handover, login, ops, people
+from gateway import callback, events, handover, login, ops, people
 from gateway import config as settings
 from gateway.accounts import Holders
 from gateway.answers import explain
@@ -31,11 +31,13 @@ from gateway.brake import Brake
 from gateway.config import Config
 from gateway.criteria import reference
 from gateway.errors import ConfigError
+from gateway.hold import Hold
 from gateway.keys import LIVE, Live, Parts
 from gateway.ledger import Ledger, LedgerBroken, store_at
 from gateway.listeners import Listener
 from gateway.once import Once
 from gateway.pages import Pages
+from gateway.recheck import Recheck
 from gateway.rules import Rules
 from gateway.sealing import Sealer
 from gateway.session import Session, Sessions
@@ -46,6 +48,7 @@ from gateway.telemetry import Telemetry
 from gateway.tokens import Tokens
 from gateway.turns import in_turn
 from gateway.urls import PREFIX
+from gateway.watch import Watch
 from gateway.wecom import App, Endpoints, WeCom
 
 log = logging.getLogger("wecom_gateway")
@@ -73,6 +76,8 @@ ROUTES = (
     web.get(f"{PREFIX}/logout", people.ask_logout),
     web.post(f"{PREFIX}/logout", people.logout),
     web.get(f"{PREFIX}/me", people.me),
+    web.get(f"{PREFIX}/events", events.check),
+    web.post(f"{PREFIX}/events", events.receive),
     web.get("/{name:WW_verify_.+}", people.verify_file),
 )
 
@@ -88,10 +93,13 @@ class Lasting:
     telemetry: Telemetry
     cache: BaseCache
     clock: Clock
+    watch: Watch = field(default_factory=Watch)
+    hold: Hold = field(default_factory=Hold)
 
 
 def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Parts:
     """Build the parts that *config* asks for."""
+    lasting.watch.pace(config.recheck.every, config.recheck.per_minute)
     sealer = Sealer(config.signing_keys)
     wecom = config.wecom
     endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
@@ -110,6 +118,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             raw_headers=config.raw_headers,
             remembered=config.remembered_sessions,
             accounts=config.accounts,
+            presence=lasting.watch,
         ),
         tokens=Tokens(
             sealer,
@@ -127,6 +136,8 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,
         brake=Brake(wecom.bad_codes_per_minute, lasting.clock),
+        watch=lasting.watch,
+        hold=lasting.hold,
         telemetry=lasting.telemetry,
         clock=lasting.clock,
     )
@@ -146,14 +157,18 @@ class Gateway:
         ledger = Ledger(store_at(config.store, clock), standing, clock)
         telemetry.follow(ledger)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), clock)
+        ledger.subscribe(self._lasting.hold.apply)
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
         self.live: Live
+        self.recheck: Recheck
 
     async def __aenter__(self) -> Gateway:
         try:
             self.live = Live(await self._parts(self._config))
+            self.recheck = Recheck(self.live)
             await self._listen()
+            await self._stack.enter_async_context(in_background(self.recheck.run()))
         except BaseException:
             await self._stack.aclose()
             raise
@@ -233,6 +248,17 @@ def pages(live: Live) -> web.Application:
 async def _last_when_leaving(request: web.Request, response: web.StreamResponse) -> None:
     if request.app[LIVE].leaving:
         response.force_close()
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do *work* beside everything else, and stop it first."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] = lambda _: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,7 +17,7 @@ from cattrs.gen import make_dict_structure_fn
 from gateway.accounts import Accounts, Source
 from gateway.criteria import Criterion, read_rules
 from gateway.errors import ConfigError
-from gateway.secret import UNREAD, Secret, read_files
+from gateway.secret import SECRETS, UNREAD, Secret, read_files
 from gateway.session import LONGEST_S, Lifetimes
 from gateway.urls import Origin, Site
 from gateway.values import (
@@ -34,6 +35,7 @@ from gateway.values import (
     Scope,
     StoreUrl,
     TagName,
+    Unreachable,
     VerifyFile,
 )
 
@@ -84,6 +86,24 @@ class WeComSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RecheckSettings:
+    """The ``[recheck]`` table: members who are here are read again from WeCom in the background."""
+
+    every: Duration = Duration(600)  #: each member so often; 0: never
+    per_minute: int = 600  #: at most so many calls a minute; WeCom's own limit is 10 000 for all that the corp asks
+    unreachable: Unreachable = Unreachable("keep")  #: while WeCom does not answer sessions go on; ``close``: for ``grace``
+    grace: Duration = Duration(3600)  #: with ``close``, how long after the last answer
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings:
+    """The ``[events]`` table: the callback (接收消息) of the app in WeCom's console; empty: no events."""
+
+    token: Secret = Secret("")
+    aes_key: Secret = Secret("")  #: EncodingAESKey
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """The ``[listen]`` table: three listeners, loopback by default."""
 
@@ -121,6 +141,8 @@ class Config:
     rules: NamedRules = field(default_factory=dict)  #: named rules, ``/_wecom/auth/NAME``
     session: SessionSettings = field(default_factory=SessionSettings)
     wecom: WeComSettings = field(default_factory=WeComSettings)
+    recheck: RecheckSettings = field(default_factory=RecheckSettings)
+    events: EventSettings = field(default_factory=EventSettings)
     listen: Listen = field(default_factory=Listen)
 
     @property
@@ -152,7 +174,7 @@ class Config:
     @property
     def lifetimes(self) -> Lifetimes:
         session = self.session
-        return Lifetimes(session.lifetime, session.max_lifetime, session.renew_after, session.idle)
+        return Lifetimes(session.lifetime, session.max_lifetime, session.renew_after, session.idle, reread_s=self.recheck.every)
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
@@ -192,8 +214,9 @@ def warnings(config: Config) -> list[str]:
                 f"site {settings.name}: cookie_domain = {settings.cookie_domain!r} sends the session cookie to every "
                 "server of that domain, also to those not behind this gateway"
             )
-    if config.session.renew_after < 60:
-        found.append("session.renew_after: below a minute, who opens a page every few seconds is taken for a sign-in loop")
+    for name, seconds in (("session.renew_after", config.session.renew_after), ("recheck.every", config.recheck.every or 60)):
+        if seconds < 60:
+            found.append(f"{name}: below a minute, who opens a page every few seconds is taken for a sign-in loop")
     return found
 
 
@@ -220,8 +243,8 @@ def _settable() -> dict[str, tuple[str, ...]]:
             places |= {f"{item.name}_{inner.name}".upper(): (item.name, inner.name) for inner in fields(kind)}
         elif item.name not in ("site", "rules"):
             places[item.name.upper()] = (item.name,)
-    secrets = {f"{name}_FILE": (f"{name.lower()}_file",) for name in ("APP_SECRET", "SIGNING_KEY")}
-    return places | secrets
+    files = {f"{'_'.join(place)}_FILE".upper(): (*place[:-1], f"{place[-1]}_file") for place in SECRETS}
+    return places | files
 
 
 def _apply_environment(table: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -238,7 +261,7 @@ def _apply_environment(table: dict[str, Any], environment: Mapping[str, str]) ->
             target = target.setdefault(step, {})
         if isinstance(target, dict):  # else the file's mistake is reported
             target[place[-1]] = environment[name]
-        _drop_rival(table, place[-1])
+            _drop_rival(target, place[-1])
     return problems
 
 
@@ -250,6 +273,7 @@ def _drop_rival(table: dict[str, Any], name: str) -> None:
     }
     rivals |= {"signing_key_file": ("signing_key", "signing_keys"), "app_secret": ("app_secret_file",)}
     rivals |= {"app_secret_file": ("app_secret",), "public_url": ("site",)}
+    rivals |= {"token": ("token_file",), "token_file": ("token",), "aes_key": ("aes_key_file",), "aes_key_file": ("aes_key",)}
     for rival in rivals.get(name, ()):
         table.pop(rival, None)
 
@@ -294,12 +318,40 @@ def _contradictions(config: Config) -> list[str]:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
         found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
+    found += _recheck(config.recheck) + _events(config.events)
     if any(key.reveal().startswith(DEMO_KEY) for key in config.signing_keys):
         public = [str(site) for site in config.sites if site.origin.host not in ("localhost", "127.0.0.1")]
         if public:
             found.append("signing_keys: the demo's key, which everybody can read; `wecom-gateway keygen` makes one of your own")
     if config.wecom.timeout < 1:
         found.append("wecom.timeout: 1s at least; 0 would wait for ever")
+    return found
+
+
+def _recheck(recheck: RecheckSettings) -> list[str]:
+    found = []
+    if 0 < recheck.every < 10:
+        found.append("recheck.every: 10s at least, or 0 for never")
+    if recheck.per_minute < 1:
+        found.append("recheck.per_minute: 1 at least; recheck.every = 0 switches it off")
+    if recheck.unreachable == "close" and not recheck.every:
+        found.append('recheck.unreachable: "close" needs recheck.every: without it nobody is ever read again')
+    if recheck.unreachable == "close" and recheck.grace < recheck.every:
+        found.append("recheck.grace: shorter than recheck.every would close on people whose turn has not come")
+    return found
+
+
+def _events(events: EventSettings) -> list[str]:
+    found = []
+    token, aes_key = events.token.reveal(), events.aes_key.reveal()
+    if bool(token) != bool(aes_key):
+        found.append(
+            "events: token and aes_key are given together, as the app's callback (接收消息) in WeCom's console shows them"
+        )
+    if token and not re.fullmatch(r"[0-9A-Za-z]{1,32}", token) and token != UNREAD:
+        found.append("events.token: at most 32 letters and digits")
+    if aes_key and not re.fullmatch(r"[0-9A-Za-z+/]{43}", aes_key) and aes_key != UNREAD:
+        found.append("events.aes_key: 43 letters and digits (EncodingAESKey)")
     return found
 
 

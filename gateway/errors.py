@@ -43,7 +43,9 @@ class ConfigError(GatewayError):
 
 
 class SignInNeeded(GatewayError):
-    """Answered 401: ``no-session``, ``forged``, ``expired``, ``idle``, ``renew``, ``stale``, ``revoked``, ``signed-out``;
+    """Answered 401: why a session does not open.
+
+    ``no-session``, ``forged``, ``expired``, ``idle``, ``renew``, ``stale``, ``unverified``, ``revoked``, ``signed-out``;
     for a machine ``token-forged``, ``token-expired``, ``token-revoked``.
     """
 

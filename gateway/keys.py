@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.accounts import Holders
 from gateway.brake import Brake
 from gateway.config import Config
+from gateway.hold import Hold
 from gateway.ledger import Ledger
 from gateway.once import Once
 from gateway.pages import Pages
@@ -21,6 +22,7 @@ from gateway.standing import Standing
 from gateway.telemetry import Telemetry
 from gateway.tokens import Tokens
 from gateway.urls import Site
+from gateway.watch import Watch
 from gateway.wecom import WeCom
 
 
@@ -42,6 +44,8 @@ class Parts:
     pages: Pages
     once: Once[Session]
     brake: Brake
+    watch: Watch
+    hold: Hold
     telemetry: Telemetry
     clock: Callable[[], float]
 

@@ -21,6 +21,7 @@ _LOOPS = {
     "no-session": "cookie-lost",
     "renew": "cookie-lost",
     "stale": "cookie-lost",
+    "unverified": "clock",
     "forged": "keys",
     "expired": "clock",
     "other-site": "site",
@@ -44,7 +45,7 @@ async def login(request: web.Request) -> web.StreamResponse:
     return_to = _return_to(parts, asked, request.query.get("return_to", ""))
     if not asked.navigation:
         return _window(parts, asked, request) if asked.window else _unauthorized(parts, asked, request)
-    if asked.reason in ("renew", "stale") and (answer := await renewal.renew(parts, asked, request, return_to)):
+    if asked.reason in ("renew", "stale", "unverified") and (answer := await renewal.renew(parts, asked, request, return_to)):
         return answer
     if not asked.original and not again and session_at_hand(parts, asked.session, asked.site):
         return redirect(return_to)

@@ -15,7 +15,9 @@ async def healthz(_: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """200 once this process answers checks, with what weakens it; 503 while it waits for the ledger."""
     parts = request.app[LIVE].now
-    ready, problems = parts.ledger.ready, parts.ledger.problems
+    ready, problems = parts.ledger.ready, [*parts.ledger.problems, *parts.hold.problems()]
+    if parts.watch.failing:
+        problems.append(f"re-check: members cannot be read again: {parts.watch.failing}")
     body = {"ready": ready, "sites": [site.name for site in parts.sites.all], "problems": problems}
     return web.json_response(body, status=200 if ready else 503)
 

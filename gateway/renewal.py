@@ -7,42 +7,43 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from gateway import admission, cookies
+from gateway import admission, cookies, recheck
 from gateway.asked import Asked
 from gateway.errors import LoginFailed, SignInNeeded, WeComError
 from gateway.keys import Parts
+from gateway.records import Record
 from gateway.session import Session, moment
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
 
+_MUST_BE_READ = {"stale": "wecom-unreachable", "unverified": "unverified"}
+"""Why the check refused what no put-off session cures, and what to say when WeCom does not answer."""
+
 
 async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str) -> web.StreamResponse | None:
-    """Answer the navigation that the check refused as ``renew`` or ``stale``: back to the same page with a fresh cookie.
+    """Answer the navigation that the check refused as ``renew``, ``stale`` or ``unverified``: a fresh cookie, and back there.
 
-    None where the session no longer opens or is over: then a sign-in is due. Raises LoginFailed for a member who is gone.
+    None where the session no longer opens or is over: then a sign-in is due. Raises LoginFailed for a member who is gone, and
+    where nothing but what WeCom says now would do, and it says nothing.
     """
     try:
-        session = parts.sessions.open(asked.session, site=asked.site.name)
+        old = parts.sessions.open(asked.session, site=asked.site.name)
     except SignInNeeded:
         return None
-    if parts.standing.ended(session):
+    if parts.standing.ended(old):
         return None
     if cookies.rounds(request, asked.site, parts.sealer, parts.clock()) >= cookies.MAX_ROUNDS:
         return None
-    session = await renewed(parts, session, return_to=return_to)
+    session = await renewed(parts, old, return_to=return_to, why=asked.reason)
+    if asked.reason in _MUST_BE_READ and session.read == old.read:
+        raise LoginFailed(_MUST_BE_READ[asked.reason], message="the member cannot be read", return_to=return_to)
     headers = {"Location": return_to, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     response = web.Response(status=302, headers=headers)
-    try:
-        parts.standing.check(session)  # again: WeCom took its time
-    except SignInNeeded as error:
-        if error.reason != "stale":
-            return response  # the next request finds it over
-        raise LoginFailed(
-            "wecom-unreachable", message="departments or tags changed and cannot be read", return_to=return_to
-        ) from error
     session = await _with_account(parts, session, return_to)
+    if parts.standing.ended(session):  # again: WeCom took its time
+        return response  # without a cookie; the next request finds it over
     now = int(parts.clock())
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, now)
     cookies.count_round(response, request, asked.site, parts.sealer, now)
@@ -57,7 +58,7 @@ async def _with_account(parts: Parts, session: Session, return_to: str) -> Sessi
         raise
 
 
-async def renewed(parts: Parts, session: Session, *, return_to: str) -> Session:
+async def renewed(parts: Parts, session: Session, *, return_to: str, why: str = "renew") -> Session:
     """The session with its member as WeCom has it now; put off where WeCom does not answer for the member.
 
     Raises LoginFailed for a member who is gone, disabled or out of scope; every session of theirs ends then.
@@ -65,13 +66,13 @@ async def renewed(parts: Parts, session: Session, *, return_to: str) -> Session:
     since = parts.standing.stale_until(session.user_id)
     key = f"renewal {session.id} {session.renewed} {session.read} {since}"
     try:
-        return await parts.once.run(key, lambda: _reread(parts, session, since))
+        return await parts.once.run(key, lambda: _reread(parts, session, since, why))
     except LoginFailed as error:
         error.return_to = return_to
         raise
 
 
-async def _reread(parts: Parts, session: Session, since: float) -> Session:
+async def _reread(parts: Parts, session: Session, since: float, why: str) -> Session:
     """*since*: what :meth:`Standing.stale_until` gave before WeCom was asked."""
     lifetimes, began = parts.sessions.lifetimes, parts.clock()
     old = session.member
@@ -82,10 +83,11 @@ async def _reread(parts: Parts, session: Session, since: float) -> Session:
         parts.telemetry.renewed("put-off")
         return lifetimes.put_off(session, int(began))
     except LoginFailed as error:
-        log.warning("revoked %s: %s", old.user_id, error.reason)
-        parts.telemetry.renewed(error.reason)
-        parts.standing.revoke(old.user_id, parts.clock())
-        raise
+        if await recheck.gone(parts, old.user_id, error.reason):
+            parts.telemetry.renewed(error.reason)
+            raise
+        parts.telemetry.renewed("held")
+        return lifetimes.put_off(session, int(began))
     member = replace(  # what came by a user_ticket is carried over
         member,
         email=member.email or old.email,
@@ -94,8 +96,7 @@ async def _reread(parts: Parts, session: Session, since: float) -> Session:
     )
     accounts = parts.sessions.accounts
     attributes = accounts.attributes(session.site, member)
-    parts.telemetry.renewed("ok")
-    return replace(
+    session = replace(
         session,
         member=admission.asked_for(parts, member),
         account=accounts.account(session.site, member.user_id, attributes),
@@ -105,3 +106,9 @@ async def _reread(parts: Parts, session: Session, since: float) -> Session:
         read=max(moment(began), since),
         ends=lifetimes.ends(session.issued, int(began)),
     )
+    parts.telemetry.renewed("stale" if why == "stale" else "ok")
+    await recheck.was_read(parts, member, began)
+    parts.ledger.note(
+        Record("renewed", parts.clock(), member.user_id, session.id, session.site, reason=why, details={"ends": session.ends})
+    )
+    return session

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SECRETS = (("app_secret",), ("signing_key",), ("events", "token"), ("events", "aes_key"))
+"""The place of each secret that ``…_file`` can give."""
+
 UNREAD = "-"
 """Stands for a secret whose file was reported already."""
 
@@ -30,32 +33,40 @@ class Secret:
 
 
 def read_files(table: dict[str, Any]) -> list[str]:
-    """Replace ``app_secret_file`` and ``signing_key_file`` in *table* by what the files hold; one sentence per mistake."""
-    problems = _names_of_files(table)
-    for name in ("app_secret", "signing_key"):
-        path = table.pop(f"{name}_file", None)
-        if path is None:
-            continue
-        if name in table:
-            problems.append(f"{name}_file: give either {name} or {name}_file, not both")
-            continue
-        try:
-            table[name] = Path(str(path)).read_text("utf-8-sig").strip()
-            why = "" if table[name] else "is empty"
-        except (OSError, ValueError) as error:
-            why = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8 text'}"
-        if why:
-            shown = path if "/" in str(path) else "the file"  # a secret put here by mistake is not printed
-            problems.append(f"{name}_file: {shown} {why}")
-            table[name] = UNREAD
+    """Replace ``app_secret_file`` and the like in *table* by what the files hold; one sentence per mistake."""
+    problems = []
+    for *above, name in SECRETS:
+        prefix, target = "".join(f"{each}." for each in above), table
+        for each in above:
+            target = target.get(each, {})
+        if isinstance(target, dict):
+            problems += _names_of_files(target, name, prefix) + _read_file(target, name, prefix)
     return problems
 
 
-def _names_of_files(table: dict[str, Any]) -> list[str]:
+def _read_file(table: dict[str, Any], name: str, prefix: str) -> list[str]:
+    path = table.pop(f"{name}_file", None)
+    if path is None:
+        return []
+    if name in table:
+        return [f"{prefix}{name}_file: give either {name} or {name}_file, not both"]
+    try:
+        table[name] = Path(str(path)).read_text("utf-8-sig").strip()
+        why = "" if table[name] else "is empty"
+    except (OSError, ValueError) as error:
+        why = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8 text'}"
+    if not why:
+        return []
+    shown = path if "/" in str(path) else "the file"  # a secret put here by mistake is not printed
+    table[name] = UNREAD
+    return [f"{prefix}{name}_file: {shown} {why}"]
+
+
+def _names_of_files(table: dict[str, Any], secret: str, prefix: str) -> list[str]:
     """A secret that is the name of a file: anybody can guess it, and what the file holds was meant."""
     return [
-        f"{name}: this is the name of a file; write {name.removesuffix('s')}_file = … for what it holds"
-        for name in ("app_secret", "signing_key", "signing_keys")
+        f"{prefix}{name}: this is the name of a file; write {secret}_file = … for what it holds"
+        for name in (secret, f"{secret}s")
         for value in (table[name] if isinstance(table.get(name), list) else [table.get(name)])
         if isinstance(value, str) and value.startswith("/") and os.path.isfile(value)  # noqa: PTH113 - Path.is_file can raise
     ]

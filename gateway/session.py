@@ -26,6 +26,8 @@ READABLE_VERSION = 2  #: release N reads N+1, so that a rollback signs nobody ou
 HOT = 1024
 LONGEST_S = 7 * 86400
 """No session lives longer than this after it was issued, whatever the settings."""
+HERE = 4096
+"""So many sessions in use are noted between two looks; with more, whoever is left out is noted after the next."""
 MAX_BYTES = 3072
 """A cookie value longer than this is refused at sign-in: browsers stop at 4096 bytes for name, value and attributes."""
 MAX_HEADER_BYTES = 8192
@@ -79,6 +81,7 @@ class Lifetimes:
     renew_after_s: int = 30 * 60
     idle_s: int = 0  #: 0: off
     put_off_s: int = 300  #: how long a renewal waits when WeCom does not answer
+    reread_s: int = 0  #: how often members who are here are read again in the background; 0: never
 
     def ends(self, issued: int, now: int) -> int:
         """When a session issued at *issued* and (re)signed *now* ends."""
@@ -89,7 +92,7 @@ class Lifetimes:
 
     def put_off(self, session: Session, now: int) -> Session:
         """The same session, its next renewal *put_off_s* from *now*; it ends when it would have ended."""
-        return replace(session, renewed=now - self.renew_after_s + self.put_off_s)
+        return replace(session, renewed=now - min(self.renew_after_s, self.reread_s or self.renew_after_s) + self.put_off_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,33 @@ class Seen:
         )
 
 
+class Presence:
+    """What the check and the reading of members in the background tell each other; times are Unix seconds.
+
+    The check writes down nobody it has noted a moment ago, so that a request costs nothing by it.
+    """
+
+    __slots__ = ("here", "read", "renew_s", "unread_before")
+
+    def __init__(self) -> None:
+        self.here: dict[str, Seen] = {}  #: sessions in use since somebody last looked, by id; not all of very many
+        self.read: dict[str, float] = {}  #: member id: when last read in the background
+        self.renew_s = math.inf  #: who opens a page and was not read for so long is read first
+        self.unread_before = -math.inf  #: whoever was not read since then is refused
+
+    def note(self, seen: Seen) -> None:
+        if len(self.here) < HERE:
+            self.here[seen.id] = seen
+
+    def away(self, session: Session | Seen, now: float) -> bool:
+        """Whether nobody has asked WeCom about the member for longer than the background would leave one who is here."""
+        renew_s = self.renew_s
+        return now >= session.renewed + renew_s and now >= self.read.get(session.user_id, -math.inf) + renew_s
+
+    def unverified(self, session: Session | Seen) -> bool:
+        return self.read.get(session.user_id, -math.inf) < self.unread_before
+
+
 class Sessions:
     """Seal and open the sessions of one app (corp and agent).
 
@@ -149,9 +179,11 @@ class Sessions:
         raw_headers: bool = False,
         remembered: int = 50_000,
         accounts: Accounts | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self.lifetimes = lifetimes
         self.accounts = accounts or Accounts({})
+        self.presence = presence or Presence()
         self._sealer = sealer
         self._app = (corp_id, agent_id)
         self._clock = clock
@@ -192,6 +224,8 @@ class Sessions:
         if seen is None:
             seen = self._hot[value] = self._found(value, site, navigation)
         self._in_force(seen, site, navigation)
+        if seen.read < self.presence.unread_before and self.presence.unverified(seen):
+            raise SignInNeeded("unverified")
         return seen
 
     def genuine(self, value: str) -> Session:
@@ -208,7 +242,7 @@ class Sessions:
             raise SignInNeeded("expired")
         if self.lifetimes.idle_s and now >= session.renewed + self.lifetimes.idle_s:
             raise SignInNeeded("idle")
-        if navigation and self.lifetimes.renewal_due(session, now):
+        if navigation and (self.lifetimes.renewal_due(session, now) or self.presence.away(session, now)):
             raise SignInNeeded("renew")
 
     def _found(self, value: str, site: str, navigation: bool) -> Seen:
@@ -219,6 +253,7 @@ class Sessions:
         if seen is None:
             seen = self._older.get(key) or self._opened(value, site, navigation)
             self._remember(key, seen)
+        self.presence.note(seen)
         return seen
 
     def _opened(self, value: str, site: str, navigation: bool) -> Seen:
@@ -230,6 +265,12 @@ class Sessions:
             source = self.accounts.source(site).text
             raise Denied("no-account", message=f"{session.user_id} has no account at {site}: account = {source!r}")
         return Seen.of(session, raw=self._raw_headers)
+
+    def look(self) -> list[Seen]:
+        """The sessions in use since the last look; whoever is still here is noted anew with the next request."""
+        here, self.presence.here = list(self.presence.here.values()), {}
+        self._hot = {}
+        return here
 
     def _remember(self, key: bytes, found: Seen) -> None:
         """Two halves, the older dropped when the newer is full: as bounded as an LRU, with nothing to do on a hit."""

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,6 +26,14 @@ class Telemetry:
         self._warned: dict[str, float] = {}
         self.registry.register(_Checks(self.checks))
         self._sign_ins = Counter("wecom_gateway_sign_ins", "Sign-ins by how they ended.", ["result"], registry=self.registry)
+        self._rechecks = Counter(
+            "wecom_gateway_rechecks", "Members read again in the background, by result.", ["result"], registry=self.registry
+        )
+        self._waiting = Gauge("wecom_gateway_recheck_waiting", "Members whose turn to be read has come.", registry=self.registry)
+        self._held = Gauge("wecom_gateway_recheck_held", "Members gone that an operator must confirm.", registry=self.registry)
+        self._events = Counter(
+            "wecom_gateway_events", "Calls of the events address by result.", ["result"], registry=self.registry
+        )
         self._renewals = Counter("wecom_gateway_renewals", "Renewals by how they ended.", ["result"], registry=self.registry)
 
     def checked(self, status: int, reason: str = "") -> None:
@@ -43,6 +51,19 @@ class Telemetry:
     def follow(self, ledger: Ledger) -> None:
         """Show how *ledger* fares in ``/metrics``."""
         self.registry.register(_Ledger(ledger))
+
+    def rechecked(self, result: str) -> None:
+        """Count a reading in the background: ``ok``, ``stale``, ``held``, ``failed``, or why the member is gone."""
+        self._rechecks.labels(result).inc()
+
+    def waiting(self, members: int, held: int) -> None:
+        """Tell how many members wait to be read, and how many are held."""
+        self._waiting.set(members)
+        self._held.set(held)
+
+    def event(self, result: str) -> None:
+        """Count a call of the events address: what it was, or the reason it was refused."""
+        self._events.labels(result).inc()
 
     def warn_once(self, key: str, message: str, *, every_s: float = 600) -> None:
         """Log *message* unless the same *key* was logged in the last *every_s* seconds; bounded."""

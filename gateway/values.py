@@ -27,6 +27,7 @@ LogLevel = NewType("LogLevel", str)
 Proxy = NewType("Proxy", str)
 TagName = NewType("TagName", str)  #: the number of a tag, or its name
 StoreUrl = NewType("StoreUrl", str)  #: may hold a password
+Unreachable = NewType("Unreachable", str)  #: ``keep`` or ``close``
 
 DETAILS = ("position", "alias", "email", "mobile", "avatar")
 SCOPES = ("snsapi_base", "snsapi_privateinfo")
@@ -160,6 +161,7 @@ READERS: dict[Any, Callable[..., Any]] = {
     StoreUrl: _store,
     CorpId: _matching("[A-Za-z0-9_-]{1,64}", "a corp id like ww0123456789abcdef, from 我的企业 in WeCom's console,"),
     Language: _matching("|".join(("", *LANGUAGES)), "zh, en or nothing"),
+    Unreachable: _matching("keep|close", "keep or close"),
     LogLevel: _matching("|".join(LOG_LEVELS), "one of " + ", ".join(LOG_LEVELS)),
 }
 """For each type the function that reads it: ValueError says what is needed, and never prints a secret."""

@@ -80,6 +80,7 @@ def make_config(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Config]:
             "public_url": "http://localhost:8080",
             "signing_keys": [KEY],
             "store": f"sqlite://{tmp_path}/ledger.sqlite3",
+            "recheck": {"every": 0},
             "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
             "listen": {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")},
         }

@@ -13,7 +13,8 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-    *("errors", "secret", "member", "accounts", "sealing", "session", "records", "standing", "criteria", "rules", "tokens"),
+    *("errors", "secret", "member", "accounts", "sealing", "session", "watch", "records", "hold"),
+    *("standing", "criteria", "rules", "tokens"),
     *("urls", "sites", "signin", "brake", "values", "config"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
@@ -26,9 +27,10 @@ LAYERS = (
     ("asked",),
     ("auth", "cookies", "ops"),
     ("admission",),
+    ("recheck",),
     ("renewal",),
     ("login",),
-    ("handover", "people"),
+    ("handover", "people", "events"),
     ("callback", "answers"),
     ("app",),
     ("demo",),

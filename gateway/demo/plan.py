@@ -8,8 +8,12 @@ import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from string import ascii_letters, digits
 
 from gateway.urls import Origin
+
+EVENT_KEYS = {"events-token": 32, "events-aes-key": 43}
+"""The files that hold Token and EncodingAESKey, and the length of each."""
 
 MARK = "# Written by `wecom-gateway demo` at each start."
 
@@ -123,11 +127,17 @@ class Plan:
     def write_settings(self, *, corp_id: str, agent_id: int, secret: str) -> None:
         """Write ``gateway.toml`` for one app, and the keys beside it; a signing key that is there stays."""
         signing_key = self.folder / "keys" / "signing-key"
-        if not signing_key.exists():
-            _write_secret(signing_key, secrets.token_urlsafe(32))
+        for name, length in ((signing_key.name, 43), *EVENT_KEYS.items()):
+            if not (path := self.folder / "keys" / name).exists():
+                _write_secret(path, "".join(secrets.choice(ascii_letters + digits) for _ in range(length)))
         app_secret = self.folder / "keys" / "app-secret"
         _write_secret(app_secret, secret)
         self.config.write_text("\n".join(self._settings(corp_id, agent_id, app_secret, signing_key)), "utf-8")
+
+    def callback(self) -> dict[str, str]:
+        """What to enter in WeCom's console as the app's callback, in the words of the sandbox's control."""
+        token, aes_key = ((self.folder / "keys" / name).read_text("utf-8").strip() for name in EVENT_KEYS)
+        return {"url": self.origin.url("/_wecom/events"), "token": token, "aes_key": aes_key}
 
     def _settings(self, corp_id: str, agent_id: int, app_secret: Path, signing_key: Path) -> Iterator[str]:
         yield MARK
@@ -143,6 +153,11 @@ class Plan:
             yield f'\n[[site]]\nname = "{name}"\npublic_url = "{origin}"'
         yield "\n[wecom]"
         yield from (f'{name}_url = "{self.sandbox_url}"' for name in ("api", "authorize", "login"))
+        yield "\n[events]"
+        yield from (
+            f"{name.replace('events-', '').replace('-', '_')}_file = {_toml(str(self.folder / 'keys' / name))}"
+            for name in EVENT_KEYS
+        )
         yield "\n[listen]"
         yield from (f'{name} = "127.0.0.1:{getattr(self.ports, name)}"' for name in ("check", "pages", "ops"))
         yield ""

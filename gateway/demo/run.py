@@ -95,11 +95,19 @@ async def _work(plan: Plan, *, check: bool, say: Say) -> None:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         await _answering(http, f"http://127.0.0.1:{plan.ports.ops}/healthz")
         await _answering(http, plan.other.url("/"))
+        await _register_events(http, plan)
     if check:
         await walk(plan, say)
     else:
         say(invitation(plan, os.environ))
         await asyncio.Event().wait()
+
+
+async def _register_events(http: aiohttp.ClientSession, plan: Plan) -> None:
+    """What an administrator does in WeCom's console; it asks the gateway to decrypt something before it saves."""
+    async with http.put(f"{plan.control_url}app/callback", json=plan.callback()) as response:
+        if response.status != 200:
+            raise CannotRun(f"the sandbox did not take {plan.callback()['url']}: {await response.text()}")
 
 
 async def _answering(http: aiohttp.ClientSession, url: str) -> None:
