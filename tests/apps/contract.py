@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
 import aiohttp
+import pytest
 
 from tests.apps.stand import Stand
 
@@ -83,9 +85,12 @@ class Contract:
         """Another's Authorization passes as it is; a token of ours never does."""
         member = await stand.member()
 
-        for sent, arrives in (("Basic Ym9zczp4", b"Basic Ym9zczp4"), ("Bearer other", b"Bearer other"), ("Bearer wgt_abc", None)):
-            told = await stand.stranger().told(self.public, {"Authorization": sent})
-            assert (told.raw("HTTP_AUTHORIZATION") or None) == arrives
+        for theirs in (aiohttp.encode_basic_auth("boss", "x"), "Bearer other"):
+            told = await stand.stranger().told(self.public, {"Authorization": theirs})
+            assert told.raw("HTTP_AUTHORIZATION") == theirs.encode()
+        for ours in (aiohttp.encode_basic_auth("boss", "wgt_abc"), "Bearer wgt_abc"):
+            told = await stand.stranger().told(self.public, {"Authorization": ours})
+            assert (told.raw("HTTP_AUTHORIZATION") or None, told.password) == (None, ":")
         assert (await member.told(self.page, {"Authorization": "Bearer other"})).raw("HTTP_AUTHORIZATION") == b"Bearer other"
 
     async def test_every_cookie_but_ours_arrives_byte_for_byte(self, stand: Stand) -> None:
@@ -99,6 +104,13 @@ class Contract:
             assert told.raw("HTTP_COOKIE") == OTHERS
         assert not (await member.told(self.page)).raw("HTTP_COOKIE")
         assert (await member.told(self.public, {"Cookie": f"{others}; {ours}"})).raw("HTTP_COOKIE") == OTHERS
+
+    async def test_many_cookies(self, stand: Stand) -> None:
+        """Seven kilobytes of an old application's cookies arrive."""
+        member = await stand.member()
+        others = "; ".join(f"c{number}={'x' * 100}" for number in range(65))
+
+        assert (await member.told(self.page, {"Cookie": f"{others}; {member.cookie}"})).raw("HTTP_COOKIE") == others.encode()
 
     async def test_no_other_path_and_no_proxy_by_header(self, stand: Stand) -> None:
         """The headers by which old frameworks take another path than nginx checked do not arrive, nor `Proxy`."""
@@ -129,6 +141,13 @@ class Contract:
         assert (script.status, script.json["reason"]) == (403, "rule")
         assert (await stand.stranger().get(self.finance, JSON)).status == 401
 
+    @pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
+    async def test_the_application_s_own_errors_are_its_own(self, stand: Stand, status: int) -> None:
+        """What the application answers is shown as it is: no sign-in, no page of ours."""
+        answer = await (await stand.member()).get(f"{self.page}?status={status}", HTML)
+
+        assert (answer.status, answer.told.user) == (status, "zhangsan")
+
     async def test_signing_out_ends_it(self, stand: Stand) -> None:
         """After the sign-out even a kept copy of the cookie opens nothing."""
         member = await stand.member()
@@ -150,3 +169,14 @@ class Contract:
 
         assert (sent.status, sent.told.length, sent.told.user) == (200, len(body), "zhangsan")
         assert refused.status == 401
+
+    async def test_an_upload_of_unknown_length(self, stand: Stand) -> None:
+        """In the chunked coding, too."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield b"x" * (1 << 14)
+
+        sent = await (await stand.member()).ask("POST", self.page, {"Content-Type": "application/octet-stream"}, body=chunks())
+
+        assert (sent.status, sent.told.length) == (200, 64 << 14)

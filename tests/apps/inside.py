@@ -31,7 +31,8 @@ async def _told(request: web.Request) -> web.StreamResponse:
         length += len(chunk)
     environ = {f"HTTP_{name.upper().replace(b'-', b'_').decode()}": quote(value) for name, value in request.raw_headers}
     user, name = request.headers.get("X-WeCom-UserId", ""), unquote(request.headers.get("X-WeCom-Name", ""))
-    return web.json_response({"user": user, "name": name, "length": length, "environ": environ})
+    answer = {"user": user, "name": name, "length": length, "environ": environ}
+    return web.json_response(answer, status=int(request.query.get("status", 200)))
 
 
 async def _echo(request: web.Request) -> web.StreamResponse:

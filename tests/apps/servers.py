@@ -30,7 +30,7 @@ php_admin_value[post_max_size] = 512M
 php_admin_value[memory_limit] = 512M
 """
 
-UWSGI = ("uwsgi_python3", "--master", "--processes", "2", "--die-on-term", "--need-app")
+UWSGI = ("uwsgi_python3", "--master", "--processes", "2", "--die-on-term", "--need-app", "--buffer-size=32768")
 
 
 def php_fpm(folder: Path) -> AbstractAsyncContextManager[None]:

@@ -39,6 +39,13 @@ SERVERS = """
         }
         location /public/ { include wecom/public.conf; OWN include wecom/KIND.conf; PASS }
         location /tls/ { set $wecom_upstream_proto https; include wecom/protect.conf; include wecom/KIND.conf; PASS }
+        location ~ ^/captured/([^/]+)/(.+)$ {
+            include wecom/protect.conf;
+            KIND_param X_ONE $1;
+            include wecom/KIND.conf;
+            KIND_param X_BOTH "$2-$1";
+            PASS
+        }
         location /outer/ {
             include wecom/protect.conf;
             include wecom/KIND.conf;
@@ -131,6 +138,17 @@ async def test_tls_that_ends_before_nginx(stand: Stand) -> None:
     names = ("HTTPS", "REQUEST_SCHEME", "HTTP_X_FORWARDED_PROTO")
     assert [behind.raw(name) for name in names] == [b"on", b"https", b"https"]
     assert [plain.raw(name) for name in names] == [None, b"http", b"http"]
+
+
+async def test_what_a_location_captured_stays(stand: Stand) -> None:
+    """`$1` and `$2` beside our include are those of the location, whatever cookies and passwords a client sends."""
+    member = await stand.member()
+    sent = {"Cookie": f"a={'x' * 300}; {member.cookie}; b=2", **BOSS}
+
+    told = await member.told("/captured/one/two/", sent)
+
+    assert (told.raw("X_ONE"), told.raw("X_BOTH")) == (b"one", b"two/-one")
+    assert (told.user, told.raw("HTTP_COOKIE")) == ("zhangsan", f"a={'x' * 300}; b=2".encode())
 
 
 async def test_params_of_the_server_are_dropped(stand: Stand) -> None:

@@ -20,7 +20,8 @@ def told(request: HttpRequest) -> JsonResponse:
         length += len(chunk)
     environ = {name: quote(value, encoding="latin-1") for name, value in request.META.items() if isinstance(value, str)}
     name = unquote(request.headers.get("X-WeCom-Name", ""))
-    return JsonResponse({"user": request.user.get_username(), "name": name, "length": length, "environ": environ})
+    answer = {"user": request.user.get_username(), "name": name, "length": length, "environ": environ}
+    return JsonResponse(answer, status=int(request.GET.get("status", 200)))
 
 
 urlpatterns = [re_path("", told)]

@@ -1,6 +1,7 @@
 <?php
 // What a PHP page learns; values are percent-encoded so that every byte of them survives JSON.
 header('Content-Type: application/json');
+http_response_code((int) ($_GET['status'] ?? 200));
 $server = array_filter($_SERVER, 'is_string');
 echo json_encode([
     'user' => $_SERVER['REMOTE_USER'] ?? '',

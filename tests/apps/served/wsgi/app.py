@@ -2,7 +2,7 @@
 
 import json
 import os
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 WHO = os.environ.get("WHO", "REMOTE_USER")
 
@@ -17,5 +17,6 @@ def application(environ, start_response):
         "length": length,
         "environ": {name: quote(value, encoding="latin-1") for name, value in environ.items() if isinstance(value, str)},
     }
-    start_response("200 OK", [("Content-Type", "application/json")])
+    status = parse_qs(environ["QUERY_STRING"]).get("status", ["200"])[0]
+    start_response(f"{status} As Asked", [("Content-Type", "application/json")])
     return [json.dumps(told).encode()]
