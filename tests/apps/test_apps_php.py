@@ -46,7 +46,9 @@ class TestPhp(Contract):
 
         assert answer.status in (301, 403)
 
-    @pytest.mark.parametrize("uri", ["/.env", "/.git/config", "/public/.env", "/index.php/finance/x", "/finance/.env"])
+    @pytest.mark.parametrize(
+        "uri", ["/.env", "/.git/config", "/.git/hook.php", "/public/.env", "/index.php/finance/x", "/finance/.env"]
+    )
     async def test_what_is_closed_to_everybody(self, stand: Stand, uri: str) -> None:
         """Hidden files, and other names of other pages, are refused to members, without our asking anybody to sign in."""
         answer = await (await stand.member()).get(uri, HTML)
