@@ -1,12 +1,14 @@
-"""What happened to somebody's access, as one line of the ledger."""
+"""What happened to somebody's access, as one line of the ledger.
+
+Named tuples, not frozen dataclasses: a million are made at a start, and these take a fifth of the time.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -36,8 +38,7 @@ MAX_TEXT = 1000
 """Characters of one text; what is longer was made up by a client and is cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One thing that happened; a field that its kind does not use is empty."""
 
     kind: str
@@ -49,7 +50,7 @@ class Record:
     browser: str = ""  #: User-Agent
     reason: str = ""
     rule: str = ""
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)  #: JSON values
+    details: Mapping[str, Any] = _NOTHING  #: JSON values
 
     def mapping(self) -> dict[str, Any]:
         """What it says, without the fields that are empty; :meth:`of` reads it again."""
@@ -69,8 +70,7 @@ class Record:
         return Record(at=float(self.at), details=_json(self.details), **texts)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A record where it stands in the ledger."""
 
     position: str  #: opaque; "" is before the first
@@ -78,7 +78,7 @@ class Entry:
     digest: str = ""  #: SHA-256 over the digest before and this record: the chain that ``ledger verify`` walks
 
 
-_FIELDS = tuple(item.name for item in fields(Record))
+_FIELDS = Record._fields
 _TEXTS = tuple(name for name in _FIELDS if name not in ("at", "details"))
 
 

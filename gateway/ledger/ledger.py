@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -89,12 +89,11 @@ class Ledger:
             self._trouble("append", str(error))
             raise
         self._well("append")
-        for record in records:
-            self._apply(record)
+        self._apply(records)
 
     def note(self, record: Record) -> None:
         """Put *record* in force here, and store it in the background; never fails, never waits."""
-        self._apply(record)
+        self._apply((record,))
         self._outbox.put(record)
 
     async def claim(self, key: str, until: float) -> bool:
@@ -116,11 +115,13 @@ class Ledger:
     async def _within(self, asked: Coroutine[Any, Any, Any]) -> Any:
         """The store's answer, or None when it does not come in the time that a sign-in can wait."""
         try:
-            return await asyncio.wait_for(asked, SIGN_IN_WAITS_S)
+            async with asyncio.timeout(SIGN_IN_WAITS_S):
+                answer = await asked
         except (LedgerUnavailable, LedgerBroken, TimeoutError) as error:
             self._trouble("claim", f"sign-ins are not shared with other processes: {error}")
         else:
             self._well("claim")
+            return answer
         return None
 
     # ── following the store ────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,8 +131,7 @@ class Ledger:
         head, position = await self._store.head(), ""
         while True:
             entries = await self._store.read(position, BATCH, in_force=True)
-            for entry in entries:
-                self._apply(entry.record)
+            self._apply(entry.record for entry in entries)
             if len(entries) < BATCH:
                 break
             position = entries[-1].position
@@ -141,9 +141,9 @@ class Ledger:
         while True:
             try:
                 await self._store.wait(self._position, FOLLOW_S)
-                for entry in await self._store.read(self._position, BATCH):
-                    self._apply(entry.record)
-                    self._position = entry.position
+                if entries := await self._store.read(self._position, BATCH):
+                    self._apply(entry.record for entry in entries)
+                    self._position = entries[-1].position
                 self._well("follow")
             except LedgerLost as error:
                 await self._lost(error)
@@ -166,12 +166,14 @@ class Ledger:
             self._trouble("follow", f"revocations by others are not heard of: {again}")
             await asyncio.sleep(RETRY_S)
 
-    def _apply(self, record: Record) -> None:
-        for take in (self._standing.apply, *self._subscribers):
-            try:
-                take(record)
-            except Exception:  # one record that cannot be understood must not keep out those after it
-                log.exception("ledger: record not understood: %r", record)
+    def _apply(self, records: Iterable[Record]) -> None:
+        takers = (self._standing.apply, *self._subscribers)
+        for record in records:
+            for take in takers:
+                try:
+                    take(record)
+                except Exception:  # one record that cannot be understood must not keep out those after it
+                    log.exception("ledger: record not understood: %r", record)
 
     # ── in the background ──────────────────────────────────────────────────────────────────────────────────────────────
 

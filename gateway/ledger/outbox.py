@@ -87,7 +87,8 @@ class Outbox:
     async def close(self, timeout_s: float) -> None:
         """Wait until all is stored, *timeout_s* at most; the rest goes to the log."""
         try:
-            await asyncio.wait_for(self._emptied.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._emptied.wait()
         except TimeoutError:
             self._log_waiting()
 

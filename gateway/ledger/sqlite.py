@@ -44,7 +44,8 @@ class _Thread:
     async def run(self, work: Callable[[Database], T]) -> T:
         running = asyncio.get_running_loop().run_in_executor(self._executor, work, self.database)
         try:
-            return await asyncio.wait_for(running, ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                return await running
         except TimeoutError as error:
             raise LedgerUnavailable(f"{self.database.path}: the disk does not answer") from error
 
@@ -124,16 +125,20 @@ def _opened(database: Database) -> None:
 
 def _append(database: Database, records: Sequence[Record]) -> list[Entry]:
     with database.transaction() as connection:
-        return [_add(connection, record) for record in records]
+        return _add(connection, records)
 
 
-def _add(connection: sqlite3.Connection, record: Record) -> Entry:
+def _add(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Entry]:
+    """Insert *records* after the last entry, in the transaction at hand."""
     last = connection.execute("SELECT digest FROM record ORDER BY id DESC LIMIT 1").fetchone()
-    link = digest(last[0] if last else BEGINNING, record)
-    details = json.dumps(dict(record.details), sort_keys=True, separators=(",", ":")) if record.details else ""
-    texts = (record.member, record.session, record.site, record.address, record.browser, record.reason, record.rule)
-    added = connection.execute(_INSERT, (record.kind, record.at, *texts, details, link))
-    return Entry(_position(added.lastrowid or 0, link), record, link)
+    link, added = last[0] if last else BEGINNING, []
+    for record in records:
+        link = digest(link, record)
+        details = json.dumps(dict(record.details), sort_keys=True, separators=(",", ":")) if record.details else ""
+        texts = (record.member, record.session, record.site, record.address, record.browser, record.reason, record.rule)
+        row = connection.execute(_INSERT, (record.kind, record.at, *texts, details, link))
+        added.append(Entry(_position(row.lastrowid or 0, link), record, link))
+    return added
 
 
 def _head(database: Database) -> str:

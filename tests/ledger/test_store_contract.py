@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -103,7 +104,7 @@ async def test_many_writers(stores: Stores) -> None:
 
     found = await several[0].read()
     assert sorted(entry.record.at - T for entry in found) == list(range(40))
-    assert [digest(before.digest, entry.record) for before, entry in zip(found, found[1:], strict=False)] == [
+    assert [digest(before.digest, entry.record) for before, entry in itertools.pairwise(found)] == [
         entry.digest for entry in found[1:]
     ]
 
