@@ -31,6 +31,8 @@ async def session_for(parts: Parts, code: str, *, site: str, address: str, onwar
         parts.brake.bad_code(address)
         raise LoginFailed("code-spent", message=str(error)) from error
     user_id = _member_id(visitor.user_id)
+    if parts.standing.blocked(user_id):
+        raise LoginFailed("blocked", user_id=user_id)
     since = parts.standing.stale_until(user_id)
     member = await read(parts, user_id)
     member = await with_ticket(parts, member, visitor.user_ticket)

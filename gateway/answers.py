@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway import cookies
+from gateway import cookies, trail
 from gateway.asked import Asked, language_of
 from gateway.errors import (
     AppMisconfigured,
@@ -84,7 +84,9 @@ def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.Stre
         contact=parts.config.contact,
     )
     if isinstance(error, LoginFailed) and error.user_id:
-        _forget(response, request, parts)
+        asked = Asked.of(request, parts)
+        trail.refused(parts, error.user_id, error.reason, asked=asked)
+        cookies.forget_session(response, asked.site)  # a member who may not be here any more keeps none
     if isinstance(error, (WeComUnreachable, WeComBusy)):
         response.headers["Retry-After"] = "10"
     return response
@@ -112,8 +114,3 @@ def _retry(request: web.Request, parts: Parts, error: GatewayError) -> str:
             if return_to.startswith(f"{origin}/"):
                 return origin + sign_in_url(return_to.removeprefix(origin), again=True)
     return sign_in_url("/", again=True)
-
-
-def _forget(response: web.StreamResponse, request: web.Request, parts: Parts) -> None:
-    """A member who may not be here any more keeps no session cookie."""
-    cookies.forget_session(response, Asked.of(request, parts).site)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 
-from gateway import admission, cookies
+from gateway import admission, cookies, trail
 from gateway.asked import Asked
-from gateway.errors import GatewayError, LoginFailed
+from gateway.errors import GatewayError, LoginFailed, SignInNeeded
 from gateway.handover import hand_over, handed_over
 from gateway.keys import LIVE, Parts
 from gateway.login import redirect, session_at_hand
+from gateway.once import REMEMBERED_S, among_processes
+from gateway.sealing import Forged
 from gateway.session import Session
 from gateway.signin import HandOver, SignIn, is_state
 from gateway.urls import client_of
 
-log = logging.getLogger(__name__)
-
+OUTCOME = "outcome"
 _SPENT = frozenset({"code-spent", "hand-over"})
 
 
@@ -71,13 +73,38 @@ async def _completed(parts: Parts, asked: Asked, request: web.Request, sign_in: 
     """The session that the code or the hand-over gives; the same one twice within 60 s gives the first result."""
     if text := request.query.get("handover"):
         coming = HandOver.open(parts.sealer, text, host=asked.origin.host, state=sign_in.state, now=parts.clock())
-        session = await parts.once.run(f"hand-over {coming.id}", lambda: handed_over(parts, asked, coming))
-        return _in_force(parts, session)
+        return await _once(parts, f"hand-over {coming.id}", lambda: handed_over(parts, asked, coming))
     code = request.query.get("code", "")
     if not code:
         raise LoginFailed("no-code", message="WeCom sent no code: refused or cancelled")
     key = parts.sealer.digest("code", f"{sign_in.state} {code}")
-    return _in_force(parts, await parts.once.run(f"code {key}", lambda: _exchanged(parts, asked, code, sign_in)))
+    return await _once(parts, f"code {key}", lambda: _exchanged(parts, asked, code, sign_in))
+
+
+async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, Session]]) -> Session:
+    """The session of the one sign-in for *key*, whichever process makes it; where it fails, it fails for everybody."""
+
+    def pack(outcome: Session | GatewayError) -> str:
+        ended = parts.sessions.to_claims(outcome) if isinstance(outcome, Session) else outcome.reason
+        return parts.sealer.encrypt(OUTCOME, ended)
+
+    async def made() -> Session:
+        outcome = await among_processes(parts.ledger, key, parts.clock() + REMEMBERED_S, work, pack)
+        return outcome if isinstance(outcome, Session) else _of_another_process(parts, outcome)
+
+    return _in_force(parts, await parts.once.run(key, made))
+
+
+def _of_another_process(parts: Parts, text: str | None) -> Session:
+    if text is None:
+        raise LoginFailed("code-spent", message="another process began this sign-in and did not end it")
+    try:
+        outcome = parts.sealer.decrypt(OUTCOME, text)
+        if isinstance(outcome, str):
+            raise LoginFailed(outcome, message="so it ended in another process")
+        return parts.sessions.from_claims(outcome)
+    except (Forged, SignInNeeded) as error:
+        raise LoginFailed("code-spent", message="what another process made of this sign-in cannot be read") from error
 
 
 def _in_force(parts: Parts, session: Session) -> Session:
@@ -90,7 +117,8 @@ def _in_force(parts: Parts, session: Session) -> Session:
 async def _exchanged(parts: Parts, asked: Asked, code: str, sign_in: SignIn) -> Session:
     onward = sign_in.onward is not None
     session = await admission.session_for(parts, code, site=asked.site.name, address=asked.address, onward=onward)
-    log.info("signed-in %s at %s from %s, session %s", session.member.user_id, asked.site.name, asked.address, session.id)
+    parts.sessions.seal(_in_force(parts, session))  # one that does not fit is no sign-in
+    await trail.signed_in(parts, asked, session, trail.way_in(asked))
     return session
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from dataclasses import replace
 
 from aiohttp import web
 
-from gateway import admission, cookies, renewal
+from gateway import admission, cookies, renewal, trail
 from gateway.asked import Asked
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.keys import LIVE, Parts
@@ -16,8 +15,6 @@ from gateway.login import at_callback_host, redirect, session_at_hand, start
 from gateway.session import Session
 from gateway.signin import HAND_OVER_S, Begin, HandOver
 from gateway.urls import CALLBACK, Site, query
-
-log = logging.getLogger(__name__)
 
 
 async def begin(request: web.Request) -> web.StreamResponse:
@@ -60,18 +57,13 @@ async def handed_over(parts: Parts, asked: Asked, coming: HandOver) -> Session:
         session = parts.sessions.from_claims(coming.session)
         parts.standing.check(session)
     except SignInNeeded as error:
-        raise LoginFailed("hand-over", message=f"the session handed over is {error.reason}") from error
+        reason = "blocked" if error.reason == "blocked" else "hand-over"
+        raise LoginFailed(reason, message=f"the session handed over is {error.reason}") from error
     if session.site != asked.site.name:
         raise LoginFailed("hand-over", message="the session handed over is for another site")
     accounts = parts.sessions.accounts
     session = await admission.with_account(parts, replace(session, attributes=accounts.kept(session.site, session.attributes)))
-    log.info(
-        "signed-in %s at %s from %s, session %s, handed over",
-        session.member.user_id,
-        asked.site.name,
-        asked.address,
-        session.id,
-    )
+    await trail.signed_in(parts, asked, session, "hand-over")
     return session
 
 

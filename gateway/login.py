@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway import cookies, renewal
 from gateway.asked import Asked
-from gateway.errors import SignInNeeded
+from gateway.errors import LoginFailed, SignInNeeded
 from gateway.keys import LIVE, Parts
 from gateway.session import Session
 from gateway.signin import LIFETIME_S, MAX_COOKIE_BYTES, Begin, SignIn, browser_nonce, new_state
@@ -45,6 +45,8 @@ async def login(request: web.Request) -> web.StreamResponse:
     return_to = _return_to(parts, asked, request.query.get("return_to", ""))
     if not asked.navigation:
         return _window(parts, asked, request) if asked.window else _unauthorized(parts, asked, request)
+    if asked.reason == "blocked":
+        raise LoginFailed("blocked", return_to=return_to, user_id=_blocked_member(parts, asked))
     if asked.reason in ("renew", "stale", "unverified") and (answer := await renewal.renew(parts, asked, request, return_to)):
         return answer
     if not asked.original and not again and session_at_hand(parts, asked.session, asked.site):
@@ -82,6 +84,14 @@ def session_at_hand(parts: Parts, value: str, site: Site) -> Session | None:
     except SignInNeeded:
         return None
     return session
+
+
+def _blocked_member(parts: Parts, asked: Asked) -> str:
+    """Whose session it is that the check refused; empty where it cannot be read any more."""
+    try:
+        return parts.sessions.genuine(asked.session).user_id
+    except SignInNeeded:
+        return ""
 
 
 def _return_to(parts: Parts, asked: Asked, outside: str) -> str:

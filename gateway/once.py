@@ -1,14 +1,50 @@
-"""Do a thing once for a key, and give whoever asks again within a minute the first result."""
+"""Do a thing once for a key, in this process and among processes; whoever asks again within a minute gets the first result."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+from gateway.errors import GatewayError
 
 T = TypeVar("T")
 REMEMBERED_S = 60
 LIMIT = 10_000
+
+ELSEWHERE_S = 10.0
+"""How long the result of another process is waited for; it may have been killed in the middle."""
+LOOK_S = 0.05
+
+
+class Shared(Protocol):
+    """What processes claim and leave each other (``Ledger``)."""
+
+    async def claim(self, key: str, until: float) -> bool: ...
+    async def put(self, key: str, value: str, until: float) -> None: ...
+    async def get(self, key: str) -> str | None: ...
+
+
+async def among_processes(
+    shared: Shared, key: str, until: float, work: Callable[[], Coroutine[Any, Any, T]], pack: Callable[[T | GatewayError], str]
+) -> T | str | None:
+    """Give the result of *work* for *key*, done by whichever process claims it until the Unix second *until*.
+
+    Where that is another, what *pack* made of its result or error; None where it left nothing in time.
+    """
+    if await shared.claim(key, until):
+        try:
+            result = await work()
+        except GatewayError as error:
+            await shared.put(key, pack(error), until)
+            raise
+        await shared.put(key, pack(result), until)
+        return result
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + ELSEWHERE_S
+    while (found := await shared.get(key)) is None and loop.time() < deadline:  # noqa: ASYNC110 - other processes
+        await asyncio.sleep(LOOK_S)
+    return found
 
 
 class Once(Generic[T]):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway import cookies
+from gateway import cookies, trail
 from gateway.asked import Asked
 from gateway.errors import Denied
 from gateway.keys import LIVE
 from gateway.login import redirect, session_at_hand
 from gateway.session import Session
 from gateway.urls import PREFIX, Origin, ascii_path, sign_in_url
-
-log = logging.getLogger(__name__)
 
 
 async def me(request: web.Request) -> web.StreamResponse:
@@ -46,9 +43,7 @@ async def denied(request: web.Request) -> web.StreamResponse:
     rule = unquote(asked.rule)
     member = session.member if session else None
     if asked.reason == "rule" and member:
-        parts.telemetry.warn_once(
-            f"rule {member.user_id} {rule}", f"refused {member.user_id} at {asked.site.name}: rule {rule}", every_s=60
-        )
+        trail.refused(parts, member.user_id, "rule", asked=asked, rule=rule)
     if not asked.navigation and not asked.window:
         body = {"error": "forbidden", "reason": asked.reason, "rule": rule}
         return web.json_response(body, status=403, headers=_PRIVATE)
@@ -73,7 +68,7 @@ async def ask_logout(request: web.Request) -> web.StreamResponse:
     session = session_at_hand(parts, asked.session, asked.site)
     if session is None:
         url = asked.origin.url(sign_in_url("/", again=True))
-        return parts.pages.render("signed_out", language=asked.language, login_url=url)
+        return parts.pages.render("signed_out", language=asked.language, login_url=url, later="later" in request.query)
     member = session.member
     return parts.pages.render(
         "logout", language=asked.language, user_id=member.user_id, name=member.name, action=f"{PREFIX}/logout"
@@ -86,15 +81,11 @@ async def logout(request: web.Request) -> web.StreamResponse:
     asked = Asked.of(request, parts)
     if not _from_our_page(request, asked.origin):
         raise Denied("bad-request", message="sign-out was posted by another site")
-    session = session_at_hand(parts, asked.session, asked.site)
+    session, later = session_at_hand(parts, asked.session, asked.site), ""
     if session:
         everywhere = b"everywhere=1" in (await request.read()).split(b"&")
-        parts.standing.forget_ended(parts.clock())
-        parts.standing.end(session)
-        if everywhere:
-            parts.standing.revoke(session.member.user_id, parts.clock())
-        log.info("signed-out %s at %s%s", session.member.user_id, asked.site.name, " everywhere" if everywhere else "")
-    response = redirect(asked.origin.url(f"{PREFIX}/logout"))
+        later = "" if await trail.signed_out(parts, asked, session, everywhere=everywhere) or not everywhere else "?later=1"
+    response = redirect(asked.origin.url(f"{PREFIX}/logout{later}"))
     cookies.sign_out(response, asked.site)
     return response
 

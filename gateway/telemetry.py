@@ -65,15 +65,16 @@ class Telemetry:
         """Count a call of the events address: what it was, or the reason it was refused."""
         self._events.labels(result).inc()
 
-    def warn_once(self, key: str, message: str, *, every_s: float = 600) -> None:
-        """Log *message* unless the same *key* was logged in the last *every_s* seconds; bounded."""
+    def warn_once(self, key: str, message: str, *, every_s: float = 600) -> bool:
+        """Log *message* unless the same *key* was logged in the last *every_s* seconds, and say whether; bounded."""
         now = self._clock()
         if self._warned.get(key, -every_s) + every_s > now:
-            return
+            return False
         if len(self._warned) >= 1000:
             self._warned.clear()
         self._warned[key] = now
         log.warning(message)
+        return True
 
 
 class _Ledger(Collector):

@@ -25,7 +25,7 @@ LAYERS = (
     ("wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
     ("keys",),
     ("asked",),
-    ("auth", "cookies", "ops"),
+    ("auth", "cookies", "ops", "trail"),
     ("admission",),
     ("recheck",),
     ("renewal",),

@@ -143,19 +143,6 @@ async def test_logout(lisi: Browser, browse: Browse) -> None:
     assert await reason(other) == "204"
 
 
-async def test_sign_outs_are_forgotten(lisi: Browser, browse: Browse, gateway: Gateway, clock: Clock) -> None:
-    """A sign-out is remembered until any copy of its cookie would have ended, so that sign-outs do not fill the memory."""
-    await lisi.post(LOGOUT)
-    clock.advance(7 * 86400 - 1)
-    for _ in range(2):
-        another = browse("zhangsan")
-        await another.open(HOME)
-        await another.post(LOGOUT)
-        clock.advance(1)
-
-    assert len(gateway.live.now.standing) == 2
-
-
 async def test_everywhere(lisi: Browser, browse: Browse) -> None:
     """``everywhere=1`` ends every session of the member, and nobody else's."""
     other, colleague = browse(), browse()

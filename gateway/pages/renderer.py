@@ -22,6 +22,7 @@ OPTIONAL: Mapping[str, Mapping[str, object]] = {
     "failed": {"detail": "", "missing": "", "reference": "", "retry_url": "/", "contact": ""},
     "loop": {"expected": "", "found": "", "retry_url": "/", "reference": ""},
     "window": {"kind": "foreign"},
+    "signed_out": {"later": False},
     "logout": {"user_id": "", "name": "", "action": "/_wecom/logout"},
 }
 """What a caller may leave out, by page; anything else missing is an error."""
