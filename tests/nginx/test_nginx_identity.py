@@ -122,6 +122,24 @@ class TestTheRest:
         assert app.header("X-Forwarded-For") == "192.0.2.9, 127.0.0.1"
         assert app.header("X-Forwarded-Proto") == "http"
 
+    @pytest.mark.parametrize(
+        "target, host, told",
+        [
+            ("/x", "site.test", "site.test"),
+            ("/x", "SITE.test:8443", "SITE.test:8443"),
+            ("/x", "site.test.", "site.test."),
+            ("http://site.test/x", "evil.test", "site.test"),
+            ("http://site.test/x", "site.test.evil.test", "site.test"),
+            ("http://site.test/x", "site.test:1@evil.test", "site.test"),
+            ("http://site.test:8080/x", "evil.test:8080", "site.test"),
+        ],
+    )
+    def test_the_host_is_the_one_that_nginx_goes_by(self, nginx, behind, target, host, told) -> None:
+        """With a host in the request line, another one in the Host header does not reach the app."""
+        assert nginx.get(target, GOOD, host=host).status == 200
+
+        assert behind.app[0].header("Host") == told
+
     def test_other_values_by_set(self, nginx, behind) -> None:
         """`set $wecom_upstream_host` and `$wecom_upstream_proto` tell the app something else."""
         nginx.get("/other/x", GOOD)
