@@ -11,6 +11,7 @@ from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, WeComError
 from gateway.keys import Parts
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
 from gateway.session import Session, moment
+from gateway.snapshot import Placed
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ async def session_for(parts: Parts, code: str, *, site: str, address: str, onwar
     since = parts.standing.stale_until(user_id)
     member = await read(parts, user_id)
     member = await with_ticket(parts, member, visitor.user_ticket)
-    session = new_session(parts, member, site=site, began=began, since=since)
+    placed = await parts.directory.placed(member, after=since)
+    session = new_session(parts, member, placed, site=site, began=began, since=since)
     return await with_or_without_account(parts, session) if onward else await with_account(parts, session)
 
 
@@ -85,15 +87,15 @@ def asked_for(parts: Parts, member: Member) -> Member:
     )
 
 
-def new_session(parts: Parts, member: Member, *, site: str, began: float, since: float = 0) -> Session:
+def new_session(parts: Parts, member: Member, placed: Placed, *, site: str, began: float, since: float = 0) -> Session:
     """Make the session of a sign-in that WeCom was asked about from *began* (Unix seconds) on.
 
-    *since* is what :meth:`Standing.stale_until` gave before the member was read.
+    *since* is what :meth:`Standing.stale_until` gave before the member was read, *placed* where the member stands.
     """
     issued, renewed = parts.standing.issue(member.user_id, began, site=site), int(began)
     accounts = parts.sessions.accounts
     attributes = accounts.attributes(site, member)
-    return Session(
+    session = Session(
         id=secrets.token_urlsafe(12),
         member=asked_for(parts, member),
         corp_id=parts.config.corp_id,
@@ -104,9 +106,12 @@ def new_session(parts: Parts, member: Member, *, site: str, began: float, since:
         ends=parts.sessions.lifetimes.ends(issued, renewed),
         read=max(moment(began), since),
         account=accounts.account(site, member.user_id, attributes),
-        departments=member.departments,
+        departments=placed.departments,
+        tags=placed.tags,
+        partial=placed.partial,
         attributes=attributes,
     )
+    return parts.sessions.lifetimes.put_off(session, renewed) if placed.partial else session
 
 
 async def with_account(parts: Parts, session: Session) -> Session:

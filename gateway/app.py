@@ -30,11 +30,13 @@ from gateway.auth import checker
 from gateway.brake import Brake
 from gateway.config import Config
 from gateway.criteria import reference
+from gateway.directory import Directory, Shared
 from gateway.errors import ConfigError
 from gateway.hold import Hold
 from gateway.keys import LIVE, Live, Parts
 from gateway.ledger import Ledger, LedgerBroken, store_at
 from gateway.listeners import Listener
+from gateway.names import Resolved
 from gateway.once import Once
 from gateway.pages import Pages
 from gateway.recheck import Recheck
@@ -92,6 +94,7 @@ class Lasting:
     once: Once[Session]
     telemetry: Telemetry
     cache: BaseCache
+    resolved: Resolved
     clock: Clock
     watch: Watch = field(default_factory=Watch)
     hold: Hold = field(default_factory=Hold)
@@ -104,6 +107,8 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
     wecom = config.wecom
     endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
     app = App(config.corp_id, config.agent_id, config.app_secret)
+    client = WeCom(app, endpoints, http, lasting.cache, lasting.clock)
+    rules = Rules(config.rules, map(reference, config.tags))
     return Parts(
         config=config,
         sites=Sites(config.sites),
@@ -129,10 +134,18 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             raw_headers=config.raw_headers,
         ),
         standing=lasting.standing,
-        rules=Rules(config.rules, map(reference, config.tags)),
+        rules=rules,
+        directory=Directory(
+            client,
+            rules,
+            Shared(lasting.cache, lasting.resolved, lasting.ledger.note, lasting.telemetry, lasting.clock),
+            corp_id=config.corp_id,
+            agent_id=config.agent_id,
+            refresh_s=config.directory.refresh,
+        ),
         ledger=lasting.ledger,
         holders=lasting.holders,
-        wecom=WeCom(app, endpoints, http, lasting.cache, lasting.clock),
+        wecom=client,
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,
         brake=Brake(wecom.bad_codes_per_minute, lasting.clock),
@@ -153,10 +166,11 @@ class Gateway:
         self._held = held or {}  #: listening sockets that somebody else keeps for us, by the listener's name
         self._listeners: list[Listener] = []
         telemetry = Telemetry(clock)
-        standing = Standing()
+        standing, resolved = Standing(), Resolved()
         ledger = Ledger(store_at(config.store, clock), standing, clock)
+        ledger.subscribe(resolved.apply)
         telemetry.follow(ledger)
-        self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), clock)
+        self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), resolved, clock)
         ledger.subscribe(self._lasting.hold.apply)
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
@@ -183,8 +197,10 @@ class Gateway:
         for name in ("listen", "store"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("%s: what is new there takes effect at the next start", name)
-        self.live.now = await self._parts(config)
-        self._config = config
+        parts = await self._parts(config)
+        await _meet_names(parts)
+        before, self.live.now, self._config = self.live.now, parts, config
+        await before.directory.close()
         log.info("settings reloaded")
 
     async def _parts(self, config: Config) -> Parts:
@@ -193,6 +209,7 @@ class Gateway:
         http = await self._stack.enter_async_context(_http_client(config))
         parts = build(config, http, self._lasting)
         self._stack.push_async_callback(parts.wecom.close)  # also that of a reload: requests may still be using the old one
+        self._stack.push_async_callback(parts.directory.close)
         return parts
 
     async def _listen(self) -> None:
@@ -206,6 +223,7 @@ class Gateway:
         listen = self._config.listen
         await self._open("ops", listen.ops, web.AppRunner(ops.application(self.live), access_log=None))
         await self._follow_ledger()
+        await _meet_names(self.live.now)
         check = web.Server(checker(self.live), **limits)
         await self._open("check", listen.check, web.ServerRunner(check, shutdown_timeout=SHUTDOWN_S))
         await self._open("pages", listen.pages, web.AppRunner(pages(self.live), shutdown_timeout=SHUTDOWN_S, **limits))
@@ -234,6 +252,13 @@ class Gateway:
         for listener in self._listeners:
             await listener.refuse()
         await asyncio.sleep(LEAVING_S)
+
+
+async def _meet_names(parts: Parts) -> None:
+    """ConfigError for names in rules that nothing, or more than one, bears; the ledger knows those that were met before."""
+    if problems := await parts.directory.begin():
+        raise ConfigError(problems)
+    parts.directory.keep_fresh()
 
 
 def pages(live: Live) -> web.Application:

@@ -104,6 +104,13 @@ class EventSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectorySettings:
+    """The ``[directory]`` table: departments and tags."""
+
+    refresh: Duration = Duration(10 * 60)  #: they are read again from WeCom so often, in the background
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """The ``[listen]`` table: three listeners, loopback by default."""
 
@@ -143,6 +150,7 @@ class Config:
     wecom: WeComSettings = field(default_factory=WeComSettings)
     recheck: RecheckSettings = field(default_factory=RecheckSettings)
     events: EventSettings = field(default_factory=EventSettings)
+    directory: DirectorySettings = field(default_factory=DirectorySettings)
     listen: Listen = field(default_factory=Listen)
 
     @property
@@ -323,6 +331,8 @@ def _contradictions(config: Config) -> list[str]:
         public = [str(site) for site in config.sites if site.origin.host not in ("localhost", "127.0.0.1")]
         if public:
             found.append("signing_keys: the demo's key, which everybody can read; `wecom-gateway keygen` makes one of your own")
+    if config.directory.refresh < 60:
+        found.append("directory.refresh: 60s at least; each time every department is read from WeCom")
     if config.wecom.timeout < 1:
         found.append("wecom.timeout: 1s at least; 0 would wait for ever")
     return found

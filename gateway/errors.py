@@ -14,6 +14,7 @@
             ├── CodeSpent        the OAuth code is used, old or made up: sign in again
             ├── TicketSpent      the user_ticket is used, old or made up: go on without details
             ├── MemberUnknown    the member is gone, or outside the app's visible scope
+            ├── NotVisible       a department or tag is gone, or not for this app to see
             └── AppMisconfigured the operator must change a setting here or in WeCom's console
 """
 
@@ -130,6 +131,10 @@ class MemberUnknown(WeComRefused):
     """60111, 60011, 60021, 50002, 40003, 46004: gone or outside the visible scope."""
 
     reason = "out-of-scope"
+
+
+class NotVisible(WeComRefused):
+    """60003, 60011, 60123, 40068, 81011 about a department or tag: gone, or not for this app to see."""
 
 
 class AppMisconfigured(WeComRefused):

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.accounts import Holders
 from gateway.brake import Brake
 from gateway.config import Config
+from gateway.directory import Directory
 from gateway.hold import Hold
 from gateway.ledger import Ledger
 from gateway.once import Once
@@ -40,6 +41,7 @@ class Parts:
     rules: Rules
     ledger: Ledger
     holders: Holders
+    directory: Directory
     wecom: WeCom
     pages: Pages
     once: Once[Session]

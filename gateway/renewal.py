@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -11,8 +12,11 @@ from gateway import admission, cookies, recheck
 from gateway.asked import Asked
 from gateway.errors import LoginFailed, SignInNeeded, WeComError
 from gateway.keys import Parts
+from gateway.member import Member
 from gateway.records import Record
+from gateway.rules import Verdict
 from gateway.session import Session, moment
+from gateway.snapshot import Placed
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
     session = await _with_account(parts, session, return_to)
     if parts.standing.ended(session):  # again: WeCom took its time
         return response  # without a cookie; the next request finds it over
+    _still_told(parts, asked, session, return_to)
     now = int(parts.clock())
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, now)
     cookies.count_round(response, request, asked.site, parts.sealer, now)
@@ -56,6 +61,15 @@ async def _with_account(parts: Parts, session: Session, return_to: str) -> Sessi
     except LoginFailed as error:
         error.return_to = return_to
         raise
+
+
+def _still_told(parts: Parts, asked: Asked, session: Session, return_to: str) -> None:
+    """LoginFailed where the rule that was refused as ``stale`` would be so again: departments or tags cannot be read."""
+    if asked.reason == "stale" and asked.rule:
+        rule = unquote(asked.rule)
+        if parts.rules.rule(rule).verdict(session) is Verdict.UNSURE:
+            message = f"rule {rule}: its departments or tags cannot be read"
+            raise LoginFailed("wecom-unreachable", message=message, return_to=return_to)
 
 
 async def renewed(parts: Parts, session: Session, *, return_to: str, why: str = "renew") -> Session:
@@ -96,12 +110,15 @@ async def _reread(parts: Parts, session: Session, since: float, why: str) -> Ses
     )
     accounts = parts.sessions.accounts
     attributes = accounts.attributes(session.site, member)
+    placed = await _placed(parts, session, member, since)
     session = replace(
         session,
         member=admission.asked_for(parts, member),
         account=accounts.account(session.site, member.user_id, attributes),
         attributes=attributes,
-        departments=member.departments,
+        departments=placed.departments,
+        tags=placed.tags,
+        partial=placed.partial,
         renewed=int(began),
         read=max(moment(began), since),
         ends=lifetimes.ends(session.issued, int(began)),
@@ -111,4 +128,13 @@ async def _reread(parts: Parts, session: Session, since: float, why: str) -> Ses
     parts.ledger.note(
         Record("renewed", parts.clock(), member.user_id, session.id, session.site, reason=why, details={"ends": session.ends})
     )
-    return session
+    return lifetimes.put_off(session, int(began)) if placed.partial else session
+
+
+async def _placed(parts: Parts, session: Session, member: Member, since: float) -> Placed:
+    """Where *member* stands; what cannot be read now stays as the session has it, unless a change is known."""
+    placed = await parts.directory.placed(member, after=since)
+    if session.partial or session.read < since or member.departments != session.member.departments:
+        return placed
+    tags = {tag: holds for tag, holds in session.tags.items() if tag in parts.rules.tags}
+    return Placed(session.departments if placed.partial else placed.departments, tags | dict(placed.tags))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from gateway.criteria import AllOf, AnyOf, Criterion, Not, Term, read_term, terms
 from gateway.errors import Denied, SignInNeeded
@@ -137,6 +137,7 @@ def check(who: Who, rule: Rule) -> None:
 
 
 _NOTHING: Mapping[tuple[str, str], int] = MappingProxyType({})
+_NO_REASONS: Mapping[tuple[str, str], str] = MappingProxyType({})
 _NO_PROBLEMS: Mapping[int, str] = MappingProxyType({})
 _NO_NAMES: Mapping[tuple[str, int], str] = MappingProxyType({})
 
@@ -146,6 +147,7 @@ class Knowledge:
     """What WeCom told about the departments and tags that rules speak of."""
 
     ids: Mapping[tuple[str, str], int] = field(default_factory=lambda: _NOTHING)  #: (kind, name): what it was resolved to
+    unknown: Mapping[tuple[str, str], str] = field(default_factory=lambda: _NO_REASONS)  #: (kind, name): why it was not
     departments: Set[int] | None = None  #: those that the app sees; None while that is not known
     unseen_tags: Mapping[int, str] = field(default_factory=lambda: _NO_PROBLEMS)  #: id: why it cannot be read
     names: Mapping[tuple[str, int], str] = field(default_factory=lambda: _NO_NAMES)  #: (kind, id): its name, where known
@@ -201,17 +203,20 @@ class Rules:
             self._parsed[path] = rule
         return rule
 
+    def rule(self, text: str) -> Rule:
+        """The same from its text: what stands after ``/_wecom/auth/``, decoded."""
+        return self.parse(f"{AUTH}/{quote(text)}" if text else AUTH)
+
     def problems(self) -> list[str]:
         """A sentence for each term of the settings that nobody can tell of, naming the rules that it breaks."""
-        found: dict[str, list[str]] = {}
-        for name, rule in self.named.items():
-            for term in terms(rule):
-                if why := self._why_broken(term):
-                    found.setdefault(why, []).append(f"rules.{name}")
-        for term in self._listed:
-            if why := self._why_broken(term):
-                found.setdefault(why, []).append("tags")
-        return [f"{', '.join(dict.fromkeys(places))}: {why}" for why, places in found.items()]
+        found = ((term, self._why_broken(term)) for term in self.terms)
+        return [f"{self.places(term.kind, term.value)}: {why}" for term, why in found if why]
+
+    def places(self, kind: str, value: int | str) -> str:
+        """Where the settings speak of a department or tag: ``tags, rules.finance``."""
+        wanted = Term(kind, value)
+        listed = ["tags"] if wanted in self._listed else []
+        return ", ".join([*listed, *(f"rules.{name}" for name, rule in self.named.items() if wanted in terms(rule))])
 
     def judged(self, criterion: Criterion, who: Who) -> Verdict:
         """The verdict of one part of a rule, for whoever wants to know which part decides."""
@@ -289,18 +294,20 @@ class Rules:
             return ""
         number = self._id(term)
         if number is None:
-            return f"{term}: not known yet what this name stands for; WeCom was not reached so far"
+            why = self._known.unknown.get((term.kind, str(term.value)))
+            return f"{term}: {why or 'not known yet what this name stands for; WeCom was not reached so far'}"
         shown = str(term) if term.value == number else f"{term} ({number})"
         if term.kind == "department":
             seen = self._known.departments
-            return (
-                ""
-                if seen is None or number in seen
-                else f"{shown}: the app does not see this department (可见范围), or it is gone"
-            )
+            once = _ONCE if number != term.value else ""
+            return "" if seen is None or number in seen else f"{shown}: {_UNSEEN}{once}"
         if number not in self.tags:
             return f"{shown}: list this tag under `tags` in the settings, so that a sign-in looks at it"
         return f"{shown}: {why}" if (why := self._known.unseen_tags.get(number)) else ""
+
+
+_UNSEEN = "the app does not see this department (可见范围), or it is gone"
+_ONCE = "; its name was resolved to this number once: if another is meant now, write that one's number"
 
 
 def _text(path: str) -> str:

@@ -100,7 +100,7 @@ async def test_identity(browse: Browse, sandbox: Sandbox) -> None:
         "X-WeCom-Account": "wangwu",
         "X-WeCom-Name": "%E7%8E%8B%E4%BA%94",
         "X-WeCom-CorpId": sandbox.state.corp_id,
-        "X-WeCom-Departments": "5,7",
+        "X-WeCom-Departments": "5,7,6",
         "X-WeCom-Kind": "member",
     }
 

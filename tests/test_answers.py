@@ -19,6 +19,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.member import Member
 from gateway.sandbox import Sandbox
+from gateway.snapshot import Placed
 from tests.browser_double import Browser
 from tests.conftest import DESKTOP_UA, WECOM_UA, Clock
 
@@ -357,7 +358,7 @@ async def test_anything(
     sent = {"Host": b"localhost"} | headers
     if signed_in:
         parts = gateway.live.now
-        session = new_session(parts, Member("zhangsan", "张三"), site="default", began=parts.clock())
+        session = new_session(parts, Member("zhangsan", "张三"), Placed(()), site="default", began=parts.clock())
         sent["X-WeCom-Session"] = parts.sessions.seal(session).encode()
     lines += [name.encode() + b": " + value for name, value in sent.items()]
     lines += [b"Connection: close", f"Content-Length: {len(body)}".encode()]

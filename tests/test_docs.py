@@ -116,7 +116,7 @@ def test_a_setting_without_default_says_so(name: str) -> None:
     """A dash in the table means that there is no default, and a default that there is one."""
     group, _, key = name.rpartition(".")
     kinds = {"": config.Config, "site": config.SiteSettings, "session": config.SessionSettings}
-    kinds |= {"wecom": config.WeComSettings, "listen": config.Listen}
+    kinds |= {"wecom": config.WeComSettings, "listen": config.Listen, "directory": config.DirectorySettings}
     kinds |= {"recheck": config.RecheckSettings, "events": config.EventSettings}
     item = next(each for each in fields(kinds[group]) if each.name == key)
     required = item.default is item.default_factory

@@ -22,7 +22,9 @@ PURE = (
 LAYERS = (
     *((name,) for name in PURE),
     ("ledger",),
-    ("wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
+    ("tree", "wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
+    ("names", "snapshot"),
+    ("directory",),
     ("keys",),
     ("asked",),
     ("auth", "cookies", "ops", "trail"),

@@ -65,7 +65,7 @@ async def test_me_as_json(lisi: Browser, sandbox: Sandbox, clock: Clock, how: st
         "name": "李四",
         "account": "lisi",
         "corp_id": sandbox.state.corp_id,
-        "departments": [3],
+        "departments": [3, 2],
         "site": "default",
         "issued": now,
         "renewed": now,

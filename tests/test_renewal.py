@@ -105,7 +105,7 @@ async def test_changes_arrive(browser: Browser, sandbox: Sandbox) -> None:
     page = await browser.open(REPORT)
 
     assert (page.status, page.headers["X-WeCom-Name"]) == (200, quote("张三丰"))
-    assert page.headers["X-WeCom-Departments"] == "7"
+    assert page.headers["X-WeCom-Departments"] == "7,6,5"
 
 
 async def test_ceiling(browse: Browse, start: Start, make_config: MakeConfig, clock: Clock, sandbox: Sandbox) -> None:
@@ -414,7 +414,7 @@ async def test_stale_navigation(stale: Browser, sandbox: Sandbox) -> None:
 
     page = await stale.open(REPORT)
 
-    assert (page.status, page.url, page.headers["X-WeCom-Departments"]) == (200, REPORT, "7")
+    assert (page.status, page.url, page.headers["X-WeCom-Departments"]) == (200, REPORT, "7,6,5")
     assert visits(sandbox) == before
 
 

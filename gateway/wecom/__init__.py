@@ -1,8 +1,9 @@
 """The client of WeCom's server API (企业微信服务端 API)."""
 
 from gateway.wecom.client import WeCom
+from gateway.wecom.contacts import Department, Tag
 from gateway.wecom.reading import Details, Visitor
 from gateway.wecom.tokens import App
 from gateway.wecom.transport import Endpoints
 
-__all__ = ["App", "Details", "Endpoints", "Visitor", "WeCom"]
+__all__ = ["App", "Department", "Details", "Endpoints", "Tag", "Visitor", "WeCom"]

@@ -11,15 +11,27 @@ from typing import Any
 import aiohttp
 from aiocache.base import BaseCache
 
-from gateway.errors import AppMisconfigured, CodeSpent, MemberUnknown, TicketSpent, WeComRefused, WeComUnreachable
+from gateway.errors import (
+    AppMisconfigured,
+    CodeSpent,
+    MemberUnknown,
+    NotVisible,
+    TicketSpent,
+    WeComRefused,
+    WeComUnreachable,
+)
 from gateway.member import Member
-from gateway.wecom import reading
+from gateway.wecom import contacts, reading
 from gateway.wecom.codes import CODES
+from gateway.wecom.contacts import Department, Tag
 from gateway.wecom.reading import USER_ID, Details, Visitor
 from gateway.wecom.tokens import App, Tokens
 from gateway.wecom.transport import Call, Endpoints, Pause, Transport
 
 CODE = re.compile(r"[\x21-\x7e]{1,512}")
+_FUTILE = frozenset({40001, 40013, 40014, 40091, 42001, 50003, 60020, 301007})
+"""With these about the app itself, another call fares no better."""
+
 FUTILE_S = 30
 """After a fresh token was refused too, no further one is fetched for so long: fetching has a limit (45009)."""
 
@@ -88,6 +100,40 @@ class WeCom:
         call = Call(path, {}, ("userid", "UserId"), body={"user_ticket": user_ticket}, hide=(user_ticket,))
         async with _within(self._longest_s, path):
             return reading.details(await self._ask(call))
+
+    async def departments(self, *, names: bool = False, timeout_s: float | None = None) -> tuple[Department, ...]:
+        """Read every department that the app sees; their names cost WeCom more, so they come only where asked for."""
+        listed = Call("department/list", {}, ("department",))
+        brief = Call("department/simplelist", {}, ("department_id",))
+        async with _within(timeout_s or self._longest_s, brief.path):
+            if names or self._endpoints.private:
+                return contacts.departments(await self._ask_contacts(listed))
+            try:
+                return contacts.departments(await self._ask_contacts(brief))
+            except WeComRefused as refused:  # the younger of the two is not everywhere, nor for every kind of app
+                if isinstance(refused, NotVisible) or refused.errcode in _FUTILE:
+                    raise
+            return contacts.departments(await self._ask_contacts(listed))
+
+    async def tag(self, tag: int, *, timeout_s: float | None = None) -> Tag:
+        """Read who has *tag*, as far as the app sees; :class:`NotVisible` where it is none, or not for this app."""
+        call = Call("tag/get", {"tagid": str(tag)}, ("userlist", "partylist", "tagname"))
+        async with _within(timeout_s or self._longest_s, call.path):
+            return contacts.tag(await self._ask_contacts(call))
+
+    async def tag_names(self, *, timeout_s: float | None = None) -> dict[int, str]:
+        """Read the name of every tag of the corp."""
+        call = Call("tag/list", {}, ("taglist",))
+        async with _within(timeout_s or self._longest_s, call.path):
+            return contacts.tag_names(await self._ask_contacts(call))
+
+    async def _ask_contacts(self, call: Call) -> dict[str, Any]:
+        try:
+            return await self._ask(call)
+        except WeComRefused as refused:
+            if (error := contacts.seen_as(refused)) is refused:
+                raise
+        raise error
 
     async def _ask(self, call: Call) -> dict[str, Any]:
         """Send *call* with the access token; when WeCom refuses that token, once more with a new one."""
