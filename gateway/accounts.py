@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gateway.member import Member
+from gateway.records import Record
 
 MAX_CHARACTERS = 128
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -84,35 +85,48 @@ class Accounts:
 
 
 class Holders:
-    """Which member holds which account, as far as sign-ins told: WeCom lets two members have one alias or attribute.
+    """Which member holds which account: WeCom lets two members have one alias or attribute.
 
-    Only for values that members carry; those of a file and of ids cannot occur twice. The first to come holds it.
+    Only for values that members carry; those of a file and of ids cannot occur twice. The first to come holds it, in every
+    process: ``account`` records tell the others.
     """
 
     def __init__(self) -> None:
-        self._members: dict[tuple[str, str], str] = {}
+        self._members: dict[tuple[str, str], tuple[float, str]] = {}
         self._accounts: dict[tuple[str, str], str] = {}
 
     def holder(self, attribute: str, account: str) -> str:
         """The member who holds *account*, empty: nobody."""
-        return self._members.get((attribute, same(account)), "")
+        return self._members.get((attribute, same(account)), (0, ""))[1]
 
-    def hold(self, attribute: str, account: str, user_id: str) -> bool:
-        """Note that *user_id* has *account* now, and no longer another; False: somebody else holds it."""
+    def hold(self, attribute: str, account: str, user_id: str, at: float) -> bool:
+        """Note that *user_id* has *account* since *at*, and no longer another; False: somebody else had it before."""
         key, member = (attribute, same(account)), user_id.casefold()
-        holds = self._members.setdefault(key, user_id).casefold() == member
-        before = self._accounts.get((attribute, member))
-        if before is not None and before != key[1]:
-            self.release(attribute, user_id)
-        if holds:
-            self._accounts[attribute, member] = key[1]
-        return holds
+        if self._accounts.get((attribute, member)) == key[1]:
+            return True
+        self.release(attribute, user_id)
+        since, holder = self._members.get(key, (at, ""))
+        if holder and since <= at:
+            return False
+        self.release(attribute, holder)
+        self._members[key] = (at, user_id)
+        self._accounts[attribute, member] = key[1]
+        return True
 
     def release(self, attribute: str, user_id: str) -> None:
         """Note that *user_id* has no account any more."""
         before = self._accounts.pop((attribute, user_id.casefold()), None)
         if before is not None:
             del self._members[attribute, before]
+
+    def heard(self, record: Record) -> None:
+        """Apply a record of the ledger; of any other kind, or of another shape, it says nothing."""
+        attribute, account, instead = (record.details.get(name) for name in ("attribute", "account", "instead_of"))
+        if record.kind != "account" or not isinstance(attribute, str) or not isinstance(account, str):
+            return
+        if isinstance(instead, str):
+            self.release(attribute, instead)
+        self.hold(attribute, account, record.member, record.at)
 
 
 def same(account: str) -> str:

@@ -6,10 +6,11 @@ import logging
 import secrets
 from dataclasses import replace
 
-from gateway.accounts import same
+from gateway.accounts import Source, same
 from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, WeComError
 from gateway.keys import Parts
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
+from gateway.records import Record
 from gateway.session import Session, moment
 from gateway.snapshot import Placed
 
@@ -124,14 +125,24 @@ async def with_account(parts: Parts, session: Session) -> Session:
         message = f"{user_id} has no account at {session.site} that can be used: account = {source.text!r}"
         missing = source.attribute.removeprefix("extattr:")
         raise LoginFailed("no-account", message=message, user_id=user_id, missing=missing)
-    if source.attribute and not parts.holders.hold(source.attribute, session.account, user_id):
-        holder = parts.holders.holder(source.attribute, session.account)
-        if await _still_has(parts, holder, session):
-            message = f"{source.text} {session.account!r} is {holder}'s already: correct one of the two in WeCom's address book"
-            raise LoginFailed("account-taken", message=message, user_id=user_id)
-        parts.holders.release(source.attribute, holder)
-        parts.holders.hold(source.attribute, session.account, user_id)
+    if source.attribute:
+        await _hold(parts, source, session)
     return session
+
+
+async def _hold(parts: Parts, source: Source, session: Session) -> None:
+    """Note who has the account; LoginFailed ``account-taken`` if that is somebody else."""
+    user_id, account = session.user_id, session.account
+    holder = parts.holders.holder(source.attribute, account)
+    if holder.casefold() == user_id.casefold():
+        return
+    if holder and await _still_has(parts, holder, session):
+        message = f"{source.text} {account!r} is {holder}'s already: correct one of the two in WeCom's address book"
+        raise LoginFailed("account-taken", message=message, user_id=user_id)
+    details = {"attribute": source.attribute, "account": account, "instead_of": holder}
+    record = Record("account", parts.clock(), member=user_id, details=details)
+    parts.holders.heard(record)
+    parts.ledger.note(record)
 
 
 async def with_or_without_account(parts: Parts, session: Session) -> Session:

@@ -172,6 +172,7 @@ class Gateway:
         telemetry.follow(ledger)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), resolved, clock)
         ledger.subscribe(self._lasting.hold.apply)
+        ledger.subscribe(self._lasting.holders.heard)
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
         self.live: Live

@@ -20,6 +20,7 @@ KINDS = (
     "revoked",  # one of: session (details: until) · member · site; sessions issued up to `at` end
     "blocked",  # member: no session, no sign-in until "unblocked"
     "unblocked",
+    "account",  # member; details: attribute, account (whoever has it first keeps it), instead_of (who has it no longer)
     "stale",  # member: what was read before `at` no longer holds
     "token-issued",  # details: token (its name), id, rule, ends, member (whom it acts for)
     "token-revoked",  # details: token, id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.member import Member
+from gateway.records import Record
 from gateway.sandbox import Sandbox
 from gateway.sandbox.faults import Fault
 from tests.browser_double import Browser
@@ -255,38 +257,81 @@ class TestHolders:
         """A second member gets none of it, in whatever spelling; the first keeps it."""
         holders = Holders()
 
-        assert holders.hold("alias", "Sam", "zhangsan")
-        assert not holders.hold("alias", "SAM", "lisi")
-        assert holders.hold("alias", "sam", "ZhangSan")
+        assert holders.hold("alias", "Sam", "zhangsan", 1)
+        assert not holders.hold("alias", "SAM", "lisi", 2)
+        assert holders.hold("alias", "sam", "ZhangSan", 3)
         assert holders.holder("alias", "sam") == "zhangsan"
 
     def test_another_attribute_is_another_matter(self) -> None:
         """The same value of two attributes says nothing."""
         holders = Holders()
 
-        assert holders.hold("alias", "7", "zhangsan")
-        assert holders.hold("extattr:工号", "7", "lisi")
+        assert holders.hold("alias", "7", "zhangsan", 1)
+        assert holders.hold("extattr:工号", "7", "lisi", 2)
 
     def test_a_new_account_frees_the_old(self) -> None:
         """Who has another account now holds the former no longer, also where the new one is somebody else's."""
         holders = Holders()
-        holders.hold("alias", "Sam", "zhangsan")
-        holders.hold("alias", "Lee", "lisi")
+        holders.hold("alias", "Sam", "zhangsan", 1)
+        holders.hold("alias", "Lee", "lisi", 2)
 
-        assert not holders.hold("alias", "Lee", "zhangsan")
-        assert holders.hold("alias", "Sam", "wangwu")
+        assert not holders.hold("alias", "Lee", "zhangsan", 3)
+        assert holders.hold("alias", "Sam", "wangwu", 4)
         assert holders.holder("alias", "Lee") == "lisi"
 
     def test_released(self) -> None:
         """Who is gone holds nothing; releasing somebody who holds nothing is no error."""
         holders = Holders()
-        holders.hold("alias", "Sam", "zhangsan")
+        holders.hold("alias", "Sam", "zhangsan", 1)
 
         holders.release("alias", "ZHANGSAN")
         holders.release("alias", "nobody")
 
-        assert holders.hold("alias", "Sam", "lisi")
-        assert holders.hold("alias", "Lee", "zhangsan")
+        assert holders.hold("alias", "Sam", "lisi", 2)
+        assert holders.hold("alias", "Lee", "zhangsan", 3)
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0, 1), (1, 1, 0)], ids=str)
+    def test_all_processes_agree(self, order: tuple[int, ...]) -> None:
+        """Of two sign-ins in two processes at once the earlier holds it, in whatever order a process hears of them."""
+        records = [held("zhangsan", "Sam", 1.0), held("lisi", "sam", 1.5)]
+        holders = Holders()
+
+        for number in order:
+            holders.heard(records[number])
+
+        assert holders.holder("alias", "Sam") == "zhangsan"
+        assert not holders.hold("alias", "Sam", "lisi", 2)
+
+    def test_one_instead_of_another(self) -> None:
+        """A record that says who has it no longer holds against who came first."""
+        holders = Holders()
+        holders.heard(held("zhangsan", "Sam", 1))
+
+        holders.heard(held("lisi", "Sam", 2, instead_of="zhangsan"))
+
+        assert holders.holder("alias", "Sam") == "lisi"
+
+    @pytest.mark.parametrize(
+        "record",
+        [
+            Record("signed-in", 1, member="lisi", details={"attribute": "alias", "account": "Sam"}),
+            Record("account", 1, member="lisi"),
+            Record("account", 1, member="lisi", details={"attribute": 7, "account": ["Sam"], "instead_of": {}}),
+            Record("account", 1, member="lisi", details={"attribute": "alias", "account": None}),
+        ],
+        ids=["another kind", "nothing", "other types", "none"],
+    )
+    def test_what_says_nothing(self, record: Record) -> None:
+        """A record of another kind or shape, of a later release perhaps, changes nothing."""
+        holders = Holders()
+
+        holders.heard(record)
+
+        assert holders.hold("alias", "Sam", "zhangsan", 2)
+
+
+def held(user_id: str, account: str, at: float, **details: str) -> Record:
+    return Record("account", at, member=user_id, details={"attribute": "alias", "account": account, **details})
 
 
 # ── signing in ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -427,6 +472,20 @@ async def test_first_has_it_no_longer(browse: Browse, twins: Gateway, sandbox: S
     assert (page.status, page.headers["X-WeCom-Account"]) == (200, "a7")
 
 
+async def test_second_is_refused_elsewhere(browse: Browse, twins: Gateway, start: Start, make_config: MakeConfig) -> None:
+    """Another process, and one that starts later, refuses the second too."""
+    there = await start(make_config(account="extattr:工号"))
+    heard = asyncio.Event()
+    there.live.now.ledger.subscribe(lambda record: heard.set() if record.kind == "account" else None)
+    await browse("zhangsan", at=twins).open(HOME)
+    await asyncio.wait_for(heard.wait(), 10)
+    later = await start(make_config(account="extattr:工号"))
+
+    pages = [await browse("lisi", at=gateway).open(HOME) for gateway in (there, later)]
+
+    assert [(page.status, page.reason) for page in pages] == [(403, "account-taken")] * 2
+
+
 async def test_first_comes_back(browse: Browse, twins: Gateway, sandbox: Sandbox) -> None:
     """Then it is the first who is refused with it."""
     await browse("zhangsan", at=twins).open(HOME)
@@ -488,7 +547,7 @@ async def test_new_file_counts_at_once(browse: Browse, start: Start, make_config
     assert (page.status, page.reason) == (403, "no-account")
 
 
-async def test_another_source(browse: Browse, start: Start, make_config: MakeConfig, sandbox: Sandbox) -> None:
+async def test_another_source(browse: Browse, start: Start, make_config: MakeConfig, sandbox: Sandbox, clock: Clock) -> None:
     """After a change of the setting nobody passes under the former kind of name: the member is read anew, without a QR."""
     gateway = await start(make_config())
     browser = browse("lisi", at=gateway)
@@ -496,6 +555,7 @@ async def test_another_source(browse: Browse, start: Start, make_config: MakeCon
     await gateway.reload(make_config(account="extattr:工号"))
 
     fetch = await browser.check(HOME, "fetch")
+    clock.advance(0.001)
     page = await browser.open(HOME)
 
     assert (fetch.status, fetch.headers["X-WeCom-Reason"]) == (401, "stale")

@@ -13,7 +13,7 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-    *("errors", "secret", "member", "accounts", "sealing", "session", "watch", "records", "hold"),
+    *("errors", "secret", "member", "records", "accounts", "sealing", "session", "watch", "hold"),
     *("standing", "criteria", "rules", "tokens"),
     *("urls", "sites", "signin", "brake", "values", "config"),
 )
