@@ -29,7 +29,7 @@ MEGABYTE = 1 << 20
 
 
 class Contract:
-    """An application with a page at ``page``, the same without sign-in below ``public``, for two members below ``finance``."""
+    """An application with a page at ``page``, the same without sign-in below ``public``, for some members below ``finance``."""
 
     page = "/"
     public = "/public/"
@@ -130,7 +130,7 @@ class Contract:
         assert told.raw("HTTP_X_FORWARDED_FOR") == b"192.0.2.9, 127.0.0.1"
         assert told.raw("HTTP_X_FORWARDED_PROTO") == b"http"
 
-    async def test_the_rule_lets_two_in(self, stand: Stand) -> None:
+    async def test_the_rule_lets_some_in(self, stand: Stand) -> None:
         """Members whom the rule names open the page, another gets the page that says why not, a stranger signs in."""
         allowed = await (await stand.member("lisi")).told(self.finance)
         refused = await (await stand.member("wangwu")).get(self.finance, HTML)

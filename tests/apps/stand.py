@@ -49,6 +49,19 @@ http {{
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
+class Clock:
+    """The real time, moved on when told to."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+    def advance(self, seconds: float) -> None:
+        self.ahead += seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back, redirects not followed."""
@@ -132,6 +145,15 @@ class Person:
         assert answer.status == 200, (answer.status, answer.headers, answer.body)
         return answer.told
 
+    async def open(self, uri: str) -> Answer:
+        """Open a page as a browser does, the renewal of the session on the way."""
+        answer = await self.get(uri, {"Accept": "text/html"})
+        renewed = re.search(f"(?:^|, ?){self.stand.cookie_name}=([^;]+)", answer.headers.get("Set-Cookie", ""))
+        if answer.status in (302, 303) and renewed:
+            self.session = renewed[1]
+            return await self.get(answer.headers["Location"].removeprefix(f"http://{self.stand.host}"), {"Accept": "text/html"})
+        return answer
+
     async def sign_out(self) -> Answer:
         """Press the button on our page; the browser's copy of the cookie is kept, as a thief would."""
         return await self.ask("POST", "/_wecom/logout", {"Origin": f"http://{self.stand.host}"})
@@ -146,6 +168,7 @@ class Stand:
     sandbox: Sandbox
     gateway: Gateway
     config: Config
+    clock: Clock
     host: str
 
     @property
@@ -193,13 +216,14 @@ async def running(servers: str, *, folder: Path, hosts: Sequence[str], **changes
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
         port = listener.getsockname()[1]
-        sandbox = await stack.enter_async_context(Sandbox.start(oauth_domain=hosts[0]))
+        clock = Clock()
+        sandbox = await stack.enter_async_context(Sandbox.start(clock=clock, oauth_domain=hosts[0]))
         config = _settings(sandbox, folder, hosts, changes)
-        gateway = await stack.enter_async_context(Gateway(config, clock=time.time))
+        gateway = await stack.enter_async_context(Gateway(config, clock=clock))
         snippets.install(folder / "wecom", config)
         _write(folder, servers.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("/var/log/nginx/", f"{folder}/"))
         await stack.enter_async_context(_nginx(folder, listener))
-        yield Stand(folder, port, sandbox, gateway, config, hosts[0])
+        yield Stand(folder, port, sandbox, gateway, config, clock, hosts[0])
 
 
 def _settings(sandbox: Sandbox, folder: Path, hosts: Sequence[str], changes: Mapping[str, Any]) -> Config:
