@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway import cookies, trail
+from gateway import cookies, trail, wording
 from gateway.asked import Asked
 from gateway.errors import Denied
 from gateway.keys import LIVE
@@ -55,6 +55,7 @@ async def denied(request: web.Request) -> web.StreamResponse:
         user_id=member.user_id if member else "",
         name=member.name if member else "",
         rule=rule if asked.reason in ("rule", "bad-rule") else "",
+        asks=wording.asked(parts.rules, rule) if asked.reason in ("rule", "bad-rule") else (),
         contact=parts.config.contact,
         switch_url=asked.origin.url(sign_in_url(ascii_path(asked.original or "/"), again=True)),
         frame_ancestors="'self'",

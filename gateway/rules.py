@@ -209,7 +209,7 @@ class Rules:
 
     def problems(self) -> list[str]:
         """A sentence for each term of the settings that nobody can tell of, naming the rules that it breaks."""
-        found = ((term, self._why_broken(term)) for term in self.terms)
+        found = ((term, self.why_broken(term)) for term in self.terms)
         return [f"{self.places(term.kind, term.value)}: {why}" for term, why in found if why]
 
     def places(self, kind: str, value: int | str) -> str:
@@ -217,6 +217,14 @@ class Rules:
         wanted = Term(kind, value)
         listed = ["tags"] if wanted in self._listed else []
         return ", ".join([*listed, *(f"rules.{name}" for name, rule in self.named.items() if wanted in terms(rule))])
+
+    def shown(self, term: Term) -> str:
+        """What *term* names, for people: ``财务部 (3)``, ``zhangsan``."""
+        number = self._id(term)
+        if term.kind not in ("department", "tag") or number is None:
+            return str(term.value)
+        name = self._known.names.get((term.kind, number), "")
+        return f"{name} ({number})" if name else str(number)
 
     def judged(self, criterion: Criterion, who: Who) -> Verdict:
         """The verdict of one part of a rule, for whoever wants to know which part decides."""
@@ -264,7 +272,7 @@ class Rules:
                     sets["user"].add(str(user_id).casefold())
                 case Term() as term:
                     number = self._id(term)
-                    if number is None or self._why_broken(term):
+                    if number is None or self.why_broken(term):
                         broken = True
                     else:
                         sets[term.kind].add(number)
@@ -282,13 +290,13 @@ class Rules:
             for term in terms(criterion):
                 if term.kind == "rule":
                     yield from self._broken_in((self.named[str(term.value)],))
-                elif why := self._why_broken(term):
+                elif why := self.why_broken(term):
                     yield why
 
     def _id(self, term: Term) -> int | None:
         return term.value if isinstance(term.value, int) else self._known.ids.get((term.kind, term.value))
 
-    def _why_broken(self, term: Term) -> str:
+    def why_broken(self, term: Term) -> str:
         """Why nobody can tell of *term*; empty where it can be told."""
         if term.kind not in ("department", "tag"):
             return ""

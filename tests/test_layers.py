@@ -14,7 +14,7 @@ ROOT = Path(gateway.__file__).parent
 
 PURE = (
     *("errors", "secret", "member", "records", "accounts", "sealing", "session", "watch", "hold"),
-    *("standing", "criteria", "rules", "tokens"),
+    *("standing", "criteria", "rules", "wording", "tokens"),
     *("urls", "sites", "signin", "brake", "values", "config"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""

@@ -301,6 +301,26 @@ async def test_contact(browse: Browse, start: Start, make_config: MakeConfig) ->
     assert "it-help@example.com" in page.text
 
 
+async def test_denied_names_what_is_asked_for(make_config: MakeConfig, start: Start, browse: Browse) -> None:
+    """A refusal says in words what the rule asks for, with names, and what of it the app does not see; a long rule is cut."""
+    named = {"finance": {"any": ["department:财务部", {"all": ["leader", {"not": "tag:1"}]}], "not": "user:sunba"}}
+    gateway = await start(make_config(rules=named, language="en"))
+    browser = browse("zhangsan", at=gateway)
+    await browser.open(HOME)
+
+    by_name, unseen, long = [
+        (await browser.page(HOME, named="/_wecom/denied", headers={"X-WeCom-Reason": "rule", "X-WeCom-Rule": rule})).text
+        for rule in ("finance/user:lisi", "department:99", "user:" + ",".join(f"u{number}" for number in range(50)))
+    ]
+
+    words = "(members of department 财务部 (3), and of all below it or (who leads a department and not ("
+    assert f"{words}members with the tag 项目负责人 (1))))" in " ".join(by_name.split())
+    assert "and not (the account sunba)" in " ".join(by_name.split())
+    assert "the account lisi" in by_name
+    assert "the sign-in service does not see it" in unseen
+    assert "and 38 more" in long
+
+
 async def test_denied_to_a_script(lisi: Browser) -> None:
     """A script gets the same as JSON."""
     page = await lisi.get(f"{HOME}finance/api", "fetch", rule="user:wangwu")

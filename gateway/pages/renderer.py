@@ -18,7 +18,7 @@ from gateway.pages.links import link, plain_state
 from gateway.pages.texts import BUILT_IN, load
 
 OPTIONAL: Mapping[str, Mapping[str, object]] = {
-    "denied": {"reason": "", "user_id": "", "name": "", "rule": "", "contact": ""},
+    "denied": {"reason": "", "user_id": "", "name": "", "rule": "", "asks": (), "contact": ""},
     "failed": {"detail": "", "missing": "", "reference": "", "retry_url": "/", "contact": ""},
     "loop": {"expected": "", "found": "", "retry_url": "/", "reference": ""},
     "window": {"kind": "foreign"},
