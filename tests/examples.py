@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[1] / "nginx" / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.conf"))
@@ -15,3 +18,10 @@ def placed(name: str, places: dict[str, str]) -> str:
         assert old in text, f"{name} has no {old}"
         text = text.replace(old, new)
     return text
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The gateway's settings that the example's own comment asks for."""
+    comment = (FOLDER / name).read_text("utf-8").partition("# Context:")[0]
+    block = comment.partition("#   # gateway.toml")[2].partition("\n#\n")[0]
+    return tomllib.loads("\n".join(re.findall(r"^#   (.*)$", block, re.MULTILINE)))

@@ -27,6 +27,7 @@ from gateway import snippets
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
+from gateway.tokens import Token
 from tests.conftest import WECOM_UA
 
 NGINX = """
@@ -183,6 +184,12 @@ class Stand:
 
     def stranger(self, source: str = "") -> Person:
         return Person(self, source=source)
+
+    def token(self, name: str, *rules: str, member: str = "", account: str = "") -> str:
+        """What ``wecom-gateway token issue`` prints."""
+        now, config = int(self.clock()), self.config
+        claims = (f"id-{name}", name, rules, config.corp_id, config.agent_id, "", now, now + 90 * 86400)
+        return self.gateway.live.now.tokens.seal(Token(*claims, member=member, account=account))
 
     async def member(self, user_id: str = "zhangsan", uri: str = "/", host: str = "") -> Person:
         """Sign in inside the WeCom client by opening a page, and take the session to further requests."""

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.apps.contract import FORGED, HTML, JSON, Contract
 from tests.apps.inside import application
 from tests.apps.stand import Person, Stand, a_folder, running
-from tests.examples import placed
+from tests.examples import placed, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,7 +44,8 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
             for name, text in FILES.items():
                 (folder / "spa" / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / "spa" / name).write_text(text, "utf-8")
-        yield await stack.enter_async_context(running(placed(example, places), folder=folder, hosts=HOSTS[example]))
+        how = {name: value for name, value in settings(example).items() if name != "site"}
+        yield await stack.enter_async_context(running(placed(example, places), folder=folder, hosts=HOSTS[example], **how))
 
 
 @pytest.mark.parametrize("stand", ["legacy-app.conf"], indirect=True)
@@ -170,6 +171,29 @@ class TestMachines:
 
         assert told.identity["USERID"] == "zhangsan"
         assert (page.status, script.status, script.json["reason"]) == (302, 401, "no-session")
+
+    async def test_a_token_is_a_machine_with_a_name(self, stand: Stand) -> None:
+        """As Bearer or as a password it opens the location whose rule it names, and the application does not see it."""
+        token = stand.token("ci", "reports")
+
+        for sent in (f"Bearer {token}", aiohttp.encode_basic_auth("anything", token)):
+            told = await stand.stranger().told("/reports/", [*FORGED, ("Authorization", sent)])
+            elsewhere = await stand.stranger().get("/", JSON | {"Authorization": sent})
+
+            assert (told.identity["USERID"], told.identity["KIND"]) == ("token:ci", "token")
+            assert (told.raw("HTTP_AUTHORIZATION"), elsewhere.status) == (None, 403)
+
+    async def test_a_program_is_asked_for_its_password(self, stand: Stand) -> None:
+        """Who comes to the location without one gets a challenge; a browser the sign-in; a member whom the rule names enters."""
+        program = await stand.stranger().get("/reports/", {"Accept": "*/*"})
+        browser = await stand.stranger().get("/reports/", HTML)
+        elsewhere = await stand.stranger().get("/api/", JSON)
+
+        assert (program.status, program.headers["WWW-Authenticate"].partition(" ")[0]) == (401, "Basic")
+        assert (browser.status, "WWW-Authenticate" in browser.headers) == (302, False)
+        assert (elsewhere.status, "WWW-Authenticate" in elsewhere.headers) == (401, False)
+        assert (await (await stand.member()).told("/reports/")).user == "zhangsan"
+        assert (await (await stand.member("lisi")).get("/reports/", JSON)).status == 403
 
     async def test_the_subnet_opens_nothing_else(self, stand: Stand) -> None:
         """Outside the location that says so, a machine is asked like everybody."""

@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.apps.contract import FORGED, HTML, JSON
 from tests.apps.servers import radicale
 from tests.apps.stand import Person, Stand, a_folder, running
-from tests.examples import placed
+from tests.examples import placed, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,7 +35,9 @@ async def stand() -> AsyncIterator[Stand]:
         account = f"file:{folder}/accounts.csv"
         async with radicale(folder) as address:
             servers = placed("radicale.conf", {"127.0.0.1:5232": address})
-            async with running(servers, folder=folder, hosts=["cal.example.com"], account=account) as stand:
+            async with running(
+                servers, folder=folder, hosts=["cal.example.com"], account=account, **settings("radicale.conf")
+            ) as stand:
                 yield stand
 
 
@@ -88,3 +90,19 @@ async def test_strangers_sign_in_or_are_told(stand: Stand) -> None:
     assert (await stand.stranger().get("/", HTML)).status == 302
     assert (await stand.stranger().ask("PROPFIND", "/", FORGED_USER, body=ASKS)).status == 401
     assert (await member.ask("PROPFIND", "/", JSON, body=ASKS)).json["reason"] == "signed-out"
+
+
+async def test_a_calendar_program_comes_with_a_token(stand: Stand) -> None:
+    """Asked for a password it gives the member's token, and then is that member, whatever name it types beside it."""
+    token = stand.token("zhangsan-phone", "calendar", member="zhangsan", account="张三")
+    asked = await stand.stranger().ask("PROPFIND", "/", {"Depth": "0"}, body=ASKS)
+
+    for name in ("zhangsan", "lisi"):
+        basic = ("Authorization", aiohttp.encode_basic_auth(name, token))
+        assert await principal(stand.stranger(), [*FORGED_USER, basic]) == "/张三/"
+
+    assert (asked.status, asked.headers["WWW-Authenticate"].partition(" ")[0]) == (401, "Basic")
+    wrong = await stand.stranger().ask(
+        "PROPFIND", "/", {"Authorization": aiohttp.encode_basic_auth("zhangsan", "guess")}, body=ASKS
+    )
+    assert (wrong.status, "WWW-Authenticate" in wrong.headers) == (401, True)

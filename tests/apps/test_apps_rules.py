@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +10,7 @@ import pytest_asyncio
 from tests.apps.contract import FORGED, HTML, JSON
 from tests.apps.inside import application
 from tests.apps.stand import Stand, a_folder, running
-from tests.examples import FOLDER, placed
+from tests.examples import placed, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,20 +22,12 @@ OPEN = {
 }
 
 
-def settings_in_the_header() -> dict[str, object]:
-    """The lines of TOML in the example's own comment."""
-    header = (FOLDER / "rules.conf").read_text("utf-8").partition("\n\n")[0]
-    lines = re.findall(r"^#   ([^#\n].*)$", header.partition("# Context")[0], re.MULTILINE)
-    return tomllib.loads("\n".join(lines))
-
-
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def stand() -> AsyncIterator[Stand]:
     with a_folder() as folder:
         async with application(folder) as app:
             servers = placed("rules.conf", {"http://127.0.0.1:3000": app})
-            how = settings_in_the_header()
-            async with running(servers, folder=folder, hosts=["rules.example.com"], **how) as stand:
+            async with running(servers, folder=folder, hosts=["rules.example.com"], **settings("rules.conf")) as stand:
                 yield stand
 
 
