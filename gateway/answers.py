@@ -32,6 +32,7 @@ _STATUS = {
     "other-browser": 400,
     "sign-in-expired": 400,
     "hand-over": 400,
+    "break-glass": 400,
     "session-too-big": 500,
     "paused": 503,
     "unverified": 503,

@@ -22,7 +22,7 @@ from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway import callback, events, handover, login, ops, people
+from gateway import callback, events, glass, handover, login, ops, people
 from gateway import config as settings
 from gateway.accounts import Holders
 from gateway.answers import explain
@@ -78,6 +78,8 @@ ROUTES = (
     web.get(f"{PREFIX}/logout", people.ask_logout),
     web.post(f"{PREFIX}/logout", people.logout),
     web.get(f"{PREFIX}/me", people.me),
+    web.get(f"{PREFIX}/glass/{{glass}}", glass.ask),
+    web.post(f"{PREFIX}/glass/{{glass}}", glass.enter),
     web.get(f"{PREFIX}/events", events.check),
     web.post(f"{PREFIX}/events", events.receive),
     web.get("/{name:WW_verify_.+}", people.verify_file),

@@ -80,7 +80,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     """POST ``/_wecom/logout`` ends this session, with ``everywhere=1`` every session of the member."""
     parts = request.app[LIVE].now
     asked = Asked.of(request, parts)
-    if not _from_our_page(request, asked.origin):
+    if not from_our_page(request, asked.origin):
         raise Denied("bad-request", message="sign-out was posted by another site")
     session, later = session_at_hand(parts, asked.session, asked.site), ""
     if session:
@@ -130,7 +130,8 @@ def _readable(key: str, value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _from_our_page(request: web.Request, origin: Origin) -> bool:
+def from_our_page(request: web.Request, origin: Origin) -> bool:
+    """Whether a form was sent by a page of this host, not by another site."""
     site = request.headers.get("Sec-Fetch-Site", "")
     if site:
         return site in ("same-origin", "none")

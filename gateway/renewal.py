@@ -77,6 +77,8 @@ async def renewed(parts: Parts, session: Session, *, return_to: str, why: str = 
 
     Raises LoginFailed for a member who is gone, disabled or out of scope; every session of theirs ends then.
     """
+    if not session.renewable:
+        return session
     since = parts.standing.stale_until(session.user_id)
     key = f"renewal {session.id} {session.renewed} {session.read} {since}"
     try:

@@ -62,6 +62,11 @@ class Session:
         return self.member.leader_of
 
     @property
+    def renewable(self) -> bool:
+        """Whether it can live longer than it does: not one that an operator gave."""
+        return self.renewed < self.ends
+
+    @property
     def over(self) -> int:
         """When it is over in any cookie, however often renewed."""
         return self.issued + LONGEST_S

@@ -30,7 +30,11 @@ def way_in(asked: Asked) -> str:
 async def signed_in(parts: Parts, asked: Asked, session: Session, how: str) -> None:
     """Record a sign-in before its person gets the cookie."""
     log.info("signed-in %s at %s from %s, session %s, %s", session.user_id, session.site, asked.address, session.id, how)
-    await _store(parts, _record(parts, asked, session, "signed-in", {"how": how, **about(session)}))
+    await _store(parts, sign_in(parts, asked, session, how))
+
+
+def sign_in(parts: Parts, asked: Asked, session: Session, how: str) -> Record:
+    return _record(parts, asked, session, "signed-in", {"how": how, **about(session)})
 
 
 async def signed_out(parts: Parts, asked: Asked, session: Session, *, everywhere: bool) -> bool:

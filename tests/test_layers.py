@@ -14,7 +14,7 @@ ROOT = Path(gateway.__file__).parent
 
 PURE = (
     *("errors", "secret", "member", "records", "accounts", "sealing", "session", "watch", "hold"),
-    *("standing", "criteria", "rules", "wording", "tokens"),
+    *("standing", "history", "criteria", "rules", "wording", "tokens"),
     *("urls", "sites", "signin", "brake", "values", "config"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
@@ -33,7 +33,7 @@ LAYERS = (
     ("renewal",),
     ("login",),
     ("handover", "people", "events"),
-    ("callback", "answers"),
+    ("callback", "answers", "glass"),
     ("app",),
     ("demo",),
     ("cli",),

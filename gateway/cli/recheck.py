@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
 import click
 
 from gateway.cli.group import cli, config_option
-from gateway.cli.storing import entries, in_store
+from gateway.cli.storing import entries, in_store, operator
 from gateway.hold import Hold
 from gateway.ledger import Store
 from gateway.records import Record
@@ -65,16 +64,12 @@ async def _decide(store: Store, wanted: tuple[str, ...], *, confirmed: bool) -> 
     members = [name for name in await _held(store) if not keys or name.casefold() in keys]
     if strangers := keys - {name.casefold() for name in members}:
         raise click.ClickException(f"not held: {', '.join(sorted(strangers))}; `wecom-gateway recheck held` lists who is")
-    now, by = time.time(), f"recheck by {_operator()}"
+    now, by = time.time(), f"recheck by {operator()}"
     records = [Record("released", now, details={"members": members, "confirmed": confirmed, "by": by})]
     records += [Record("revoked", now, member=name, reason="confirmed", details={"by": by}) for name in members if confirmed]
     if members:
         await store.append(records)
     return members
-
-
-def _operator() -> str:
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
 
 
 def _say(members: list[str], what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -38,9 +39,14 @@ def in_store(config_path: Path | None, work: Callable[[Store], Coroutine[None, N
         raise click.ClickException(f"store: {error}; nothing was confirmed") from None
 
 
-async def entries(store: Store, *, in_force: bool = False) -> AsyncIterator[Entry]:
-    """Every entry, oldest first; with *in_force* only of kinds that say what is in force."""
-    position = ""
+def operator() -> str:
+    """Who gives the command, for the record."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
+
+
+async def entries(store: Store, *, after: str = "", in_force: bool = False) -> AsyncIterator[Entry]:
+    """Every entry *after* a position, oldest first; with *in_force* only of kinds that say what is in force."""
+    position = after
     while True:
         found = await store.read(position, TOGETHER, in_force=in_force)
         for entry in found:

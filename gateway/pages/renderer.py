@@ -23,12 +23,13 @@ OPTIONAL: Mapping[str, Mapping[str, object]] = {
     "loop": {"expected": "", "found": "", "retry_url": "/", "reference": ""},
     "window": {"kind": "foreign"},
     "signed_out": {"later": False},
+    "glass": {"name": ""},
     "logout": {"user_id": "", "name": "", "action": "/_wecom/logout"},
 }
 """What a caller may leave out, by page; anything else missing is an error."""
 
 _SCRIPT_CONNECTS = frozenset({"window"})
-_POSTS = frozenset({("logout", None), ("window", "form")})
+_POSTS = frozenset({("logout", None), ("glass", None), ("window", "form")})
 """Pages whose POST must carry its own Origin: with ``no-referrer`` a browser says ``Origin: null`` (Fetch, 3.2)."""
 
 _ANCESTORS = re.compile(r"'none'|(?:'self'|[A-Za-z0-9.:/*\[\]-]+)(?: (?:'self'|[A-Za-z0-9.:/*\[\]-]+))*")

@@ -1,0 +1,26 @@
+"""Columns that stand in line although Chinese characters are two wide; nothing a client sent can steer the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from unicodedata import east_asian_width
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table, its heading first."""
+    cells = [list(heading), *([_plain(cell) for cell in row] for row in rows)]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(_filled(cell, size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal *text* takes."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _filled(cell: str, size: int) -> str:
+    return cell + " " * (size - width(cell))
+
+
+def _plain(cell: object) -> str:
+    return "".join(character if character.isprintable() else "?" for character in str(cell)) or "-"
