@@ -39,6 +39,7 @@ from gateway.listeners import Listener
 from gateway.names import Resolved
 from gateway.once import Once
 from gateway.pages import Pages
+from gateway.proof import Prover
 from gateway.recheck import Recheck
 from gateway.rules import Rules
 from gateway.sealing import Sealer
@@ -82,6 +83,7 @@ ROUTES = (
     web.post(f"{PREFIX}/glass/{{glass}}", glass.enter),
     web.get(f"{PREFIX}/events", events.check),
     web.post(f"{PREFIX}/events", events.receive),
+    web.get(f"{PREFIX}/jwks.json", people.jwks),
     web.get("/{name:WW_verify_.+}", people.verify_file),
 )
 
@@ -109,6 +111,8 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
     wecom = config.wecom
     endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
     app = App(config.corp_id, config.agent_id, config.app_secret)
+    proven = {site.name: str(site.origin) for site in config.sites if site.jwt}
+    prover = Prover(config.signing_keys, proven, corp_id=config.corp_id, agent_id=config.agent_id)
     client = WeCom(app, endpoints, http, lasting.cache, lasting.clock)
     rules = Rules(config.rules, map(reference, config.tags))
     return Parts(
@@ -125,6 +129,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             raw_headers=config.raw_headers,
             remembered=config.remembered_sessions,
             accounts=config.accounts,
+            prover=prover,
             presence=lasting.watch,
         ),
         tokens=Tokens(
@@ -134,6 +139,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             agent_id=config.agent_id,
             clock=lasting.clock,
             raw_headers=config.raw_headers,
+            prover=prover,
         ),
         standing=lasting.standing,
         rules=rules,
@@ -147,6 +153,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
         ),
         ledger=lasting.ledger,
         holders=lasting.holders,
+        prover=prover,
         wecom=client,
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,

@@ -1,13 +1,14 @@
 """The subrequest ``/_wecom/auth``: 204, 401 or 403, whatever arrives; in memory, no waiting.
 
 The answer depends on the rule in the path, the session or the machine's token, the site and its host, and whether the
-browser navigates; nginx reduces what the client sent to these (``http.conf``), so nothing else is looked at.
+browser navigates or asks by a CORS preflight; nginx reduces what the client sent to these (``http.conf``), so nothing else
+is looked at.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from multidict import istr
@@ -15,7 +16,7 @@ from multidict import istr
 from gateway import rules
 from gateway.errors import Denied, SignInNeeded
 from gateway.keys import Live
-from gateway.member import encode
+from gateway.member import JWT, encode
 from gateway.session import Seen
 from gateway.tokens import Known
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 HOST, SITE, SESSION = istr("Host"), istr("X-WeCom-Site"), istr("X-WeCom-Session")
 TOKEN = istr("X-WeCom-Token")
-NAVIGATION, EXPIRES = istr("X-WeCom-Navigation"), istr("X-Accel-Expires")
+NAVIGATION, PREFLIGHT = istr("X-WeCom-Navigation"), istr("X-WeCom-Preflight")
+EXPIRES = istr("X-Accel-Expires")
 
 
 def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -35,12 +37,18 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
         try:
             rule = now.rules.parse(request.raw_path)
             site = now.sites.find(asked.get(SITE, ""), asked.get(HOST, ""))
+            if site.preflight and PREFLIGHT in asked:
+                now.telemetry.checked(204, "preflight")
+                return answer(204, {})  # let through as nobody: no identity header at all
             if TOKEN in asked:  # it alone decides, whatever session came along
                 seen: Seen | Known = now.tokens.seen(asked[TOKEN], site=site.name, rule=rule)
             else:
                 seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=NAVIGATION in asked)
                 now.standing.check(seen)
                 rules.check(seen, rule)
+            headers = seen.identity.copy()
+            if seen.proof:
+                headers[JWT] = seen.proof.at(now.clock())
         except SignInNeeded as needed:
             return refusal(401, needed.reason, needed.rule)
         except Denied as denied:
@@ -51,19 +59,18 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             log.exception("internal: the check failed")
             return refusal(403, "internal")
         now.telemetry.checked(204)
-        headers = seen.identity.copy()
         if now.config.cache:
             headers[EXPIRES] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
-        response = web.Response(status=204, headers=headers)
-        if live.leaving:
-            response.force_close()
-        return response
+        return answer(204, headers)
 
     def refusal(status: int, reason: str, rule: str = "") -> web.Response:
         live.now.telemetry.checked(status, reason)
         headers = {"X-WeCom-Reason": reason}
         if rule:
             headers["X-WeCom-Rule"] = encode(rule)
+        return answer(status, headers)
+
+    def answer(status: int, headers: Mapping[str, str]) -> web.Response:
         response = web.Response(status=status, headers=headers)
         if live.leaving:
             response.force_close()

@@ -15,6 +15,7 @@ from gateway.hold import Hold
 from gateway.ledger import Ledger
 from gateway.once import Once
 from gateway.pages import Pages
+from gateway.proof import Prover
 from gateway.rules import Rules
 from gateway.sealing import Sealer
 from gateway.session import Session, Sessions
@@ -41,6 +42,7 @@ class Parts:
     rules: Rules
     ledger: Ledger
     holders: Holders
+    prover: Prover
     directory: Directory
     wecom: WeCom
     pages: Pages

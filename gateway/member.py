@@ -20,6 +20,7 @@ NOT_ACTIVE = {2: "disabled", 4: "not-activated", 5: "left"}
 _IDENTITY = "UserId Account Name CorpId Departments Email Mobile Avatar Position Alias Kind"
 IDENTITY = tuple(istr(f"X-WeCom-{name}") for name in _IDENTITY.split())
 """The identity headers in the order of :func:`identity_headers`; ``istr``: their lower case is made once."""
+JWT = istr("X-WeCom-Jwt")
 
 _SAFE = ":/?#@!$&'()*,;="
 _PLAIN = re.compile(rf"[A-Za-z0-9_.~{re.escape(_SAFE)}-]*")

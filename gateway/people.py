@@ -106,6 +106,17 @@ async def verify_file(request: web.Request) -> web.StreamResponse:
     return web.Response(text=name.removeprefix("WW_verify_").removesuffix(".txt"))
 
 
+async def jwks(request: web.Request) -> web.StreamResponse:
+    """``/_wecom/jwks.json``: the public keys of ``X-WeCom-Jwt``, the same at every site; 404 where no site asks for it."""
+    published = request.app[LIVE].now.prover.published
+    if not published:
+        raise web.HTTPNotFound
+    return web.json_response(
+        {"keys": published}, headers={"Cache-Control": f"public, max-age={_KEYS_S}", "X-Robots-Tag": "noindex"}
+    )
+
+
+_KEYS_S = 300
 _PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
 
 

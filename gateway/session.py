@@ -14,7 +14,8 @@ from multidict import CIMultiDict
 
 from gateway.accounts import Accounts
 from gateway.errors import Denied, LoginFailed, SignInNeeded
-from gateway.member import Member, identity_headers
+from gateway.member import JWT, Member, identity_headers
+from gateway.proof import Proof, Prover
 from gateway.sealing import Forged, Sealer
 
 _NO_TAGS: Mapping[int, bool] = MappingProxyType({})
@@ -119,9 +120,10 @@ class Seen:
     tags: Mapping[int, bool]
     partial: bool
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
+    proof: Proof | None = None
 
     @classmethod
-    def of(cls, session: Session, *, raw: bool) -> Seen:
+    def of(cls, session: Session, *, raw: bool, proof: Proof | None = None) -> Seen:
         return cls(
             session.id,
             session.user_id,
@@ -135,6 +137,7 @@ class Seen:
             session.tags,
             session.partial,
             CIMultiDict(identity_headers(session, raw=raw)),
+            proof,
         )
 
 
@@ -185,10 +188,12 @@ class Sessions:
         remembered: int = 50_000,
         accounts: Accounts | None = None,
         presence: Presence | None = None,
+        prover: Prover | None = None,
     ) -> None:
         self.lifetimes = lifetimes
         self.accounts = accounts or Accounts({})
         self.presence = presence or Presence()
+        self._prover = prover
         self._sealer = sealer
         self._app = (corp_id, agent_id)
         self._clock = clock
@@ -201,7 +206,10 @@ class Sessions:
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
         value = self._sealer.sign(PURPOSE, self._claims(session))
-        headers = sum(len(name) + len(text.encode()) + 4 for name, text in identity_headers(session, raw=self._raw_headers))
+        announced = identity_headers(session, raw=self._raw_headers)
+        if proof := self._proof(session):
+            announced.append((JWT, proof.at(session.renewed)))
+        headers = sum(len(name) + len(text.encode()) + 4 for name, text in announced)
         for what, size, limit in (("session cookie", len(value), MAX_BYTES), ("identity headers", headers, MAX_HEADER_BYTES)):
             if size > limit:
                 raise LoginFailed(
@@ -269,7 +277,10 @@ class Sessions:
                 raise SignInNeeded("stale")
             source = self.accounts.source(site).text
             raise Denied("no-account", message=f"{session.user_id} has no account at {site}: account = {source!r}")
-        return Seen.of(session, raw=self._raw_headers)
+        return Seen.of(session, raw=self._raw_headers, proof=self._proof(session))
+
+    def _proof(self, session: Session) -> Proof | None:
+        return self._prover.proof(session.site, session, kind="member", ends=session.ends) if self._prover else None
 
     def look(self) -> list[Seen]:
         """The sessions in use since the last look; whoever is still here is noted anew with the next request."""

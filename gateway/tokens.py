@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 
 from gateway.errors import Denied, SignInNeeded
 from gateway.member import Member, identity_headers
+from gateway.proof import Proof, Prover
 from gateway.rules import Rule
 from gateway.sealing import Forged, Sealer
 from gateway.standing import Standing
@@ -60,6 +61,7 @@ class Known:
     token: Token
     rules: frozenset[str]
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
+    proof: Proof | None = None  #: for the site that it is used at
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,15 @@ class Tokens:
         agent_id: int,
         clock: Callable[[], float],
         raw_headers: bool = False,
+        prover: Prover | None = None,
     ) -> None:
+        self._prover = prover
         self._sealer = sealer
         self._standing = standing
         self._app = (corp_id, agent_id)
         self._clock = clock
         self._raw_headers = raw_headers
-        self._known: dict[str, Known] = {}
+        self._known: dict[tuple[str, str], Known] = {}
 
     def seal(self, token: Token) -> str:
         """Give the text of *token*, ``wgt_`` and ``[A-Za-z0-9_.-]``; ValueError when it is longer than :data:`MAX_BYTES`."""
@@ -108,7 +112,7 @@ class Tokens:
 
         Else SignInNeeded ``token-forged``, ``token-expired``, ``token-revoked``, or Denied ``other-site``, ``rule``.
         """
-        known = self._known.get(credentials) or self._found(credentials)
+        known = self._known.get((site, credentials)) or self._found(site, credentials)
         token = known.token
         if self._clock() >= token.ends:
             raise SignInNeeded("token-expired")
@@ -123,17 +127,16 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._known)
 
-    def _found(self, credentials: str) -> Known:
+    def _found(self, site: str, credentials: str) -> Known:
         token = self.genuine(carried(credentials))
-        headers = identity_headers(
-            _Announced(Member(token.user_id, token.member_name or token.name), token.corp_id, token.account or token.user_id),
-            raw=self._raw_headers,
-            kind=KIND,
-        )
-        known = Known(token, frozenset(token.rules), CIMultiDict(headers))
+        member = Member(token.user_id, token.member_name or token.name)
+        announced = _Announced(member, token.corp_id, token.account or token.user_id)
+        headers = CIMultiDict(identity_headers(announced, raw=self._raw_headers, kind=KIND))
+        proof = self._prover.proof(site, announced, kind=KIND, ends=token.ends) if self._prover else None
+        known = Known(token, frozenset(token.rules), headers, proof)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        self._known[credentials] = known
+        self._known[site, credentials] = known
         return known
 
     def genuine(self, text: str) -> Token:
