@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,6 +16,8 @@ import pytest_asyncio
 from tests.apps.contract import FORGED
 from tests.apps.servers import SERVED, php_fpm, uwsgi
 from tests.apps.stand import Stand, a_folder, running
+
+SNIPPETS = Path(__file__).resolve().parents[2] / "nginx"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -138,6 +143,37 @@ async def test_tls_that_ends_before_nginx(stand: Stand) -> None:
     names = ("HTTPS", "REQUEST_SCHEME", "HTTP_X_FORWARDED_PROTO")
     assert [behind.raw(name) for name in names] == [b"on", b"https", b"https"]
     assert [plain.raw(name) for name in names] == [None, b"http", b"http"]
+
+
+@pytest.mark.parametrize("kind", TARGET)
+async def test_has_all_that_nginx_s_own_file_has(kind: str) -> None:
+    """So that it can stand in its place: each name of Debian's file, with the same value but for what is ours."""
+    theirs, ours = (
+        dict(re.findall(rf"^{kind}_param\s+(\w+)\s+([^;]+?)(?:\s+if_not_empty)?;", path.read_text("utf-8"), re.MULTILINE))
+        for path in (Path(f"/etc/nginx/{kind}_params"), SNIPPETS / f"{kind}.conf")
+    )
+
+    assert theirs.keys() <= ours.keys()
+    assert {name for name, value in theirs.items() if ours[name] != value} <= {
+        "REMOTE_USER",
+        "REQUEST_SCHEME",
+        "HTTPS",
+        "HTTP_HOST",
+    }
+
+
+async def test_the_host_is_the_one_that_nginx_goes_by(stand: Stand) -> None:
+    """With a host in the request line, another one in the Host header does not reach the application."""
+    member = await stand.member()
+    lines = [f"GET http://{stand.host}/ HTTP/1.1", "Host: evil.test", f"Cookie: {member.cookie}", "Connection: close", "", ""]
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand.port)
+    writer.write("\r\n".join(lines).encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert b"zhangsan" in answer
+    assert (f'"HTTP_HOST":"{stand.host}"'.encode() in answer.replace(b": ", b":"), b"evil.test" in answer) == (True, False)
 
 
 async def test_what_a_location_captured_stays(stand: Stand) -> None:
