@@ -19,7 +19,7 @@ SERVED = Path(__file__).parent / "served"
 
 POOL = """
 [global]
-error_log = /proc/self/fd/2
+error_log = {folder}/fpm.log
 daemonize = no
 [www]
 {user}
@@ -38,7 +38,7 @@ def php_fpm(folder: Path) -> AbstractAsyncContextManager[None]:
     program = shutil.which("php-fpm") or next(map(str, sorted(Path("/usr/sbin").glob("php-fpm*"))), "php-fpm")
     root = os.geteuid() == 0
     (folder / "fpm.conf").write_text(POOL.format(folder=folder, user="user = root\ngroup = root" if root else ""), "utf-8")
-    command = [program, "-n", "-F", "-y", str(folder / "fpm.conf"), *(["-R"] if root else [])]
+    command = [program, "-n", "-F", "-O", "-y", str(folder / "fpm.conf"), *(["-R"] if root else [])]
     return serving(*command, ready="ready to handle")
 
 
