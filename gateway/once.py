@@ -26,7 +26,13 @@ class Shared(Protocol):
 
 
 async def among_processes(
-    shared: Shared, key: str, until: float, work: Callable[[], Coroutine[Any, Any, T]], pack: Callable[[T | GatewayError], str]
+    shared: Shared,
+    key: str,
+    until: float,
+    work: Callable[[], Coroutine[Any, Any, T]],
+    pack: Callable[[T | GatewayError], str],
+    *,
+    waits_s: float = ELSEWHERE_S,
 ) -> T | str | None:
     """Give the result of *work* for *key*, done by whichever process claims it until the Unix second *until*.
 
@@ -41,7 +47,7 @@ async def among_processes(
         await shared.put(key, pack(result), until)
         return result
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + ELSEWHERE_S
+    deadline = loop.time() + waits_s
     while (found := await shared.get(key)) is None and loop.time() < deadline:  # noqa: ASYNC110 - other processes
         await asyncio.sleep(LOOK_S)
     return found

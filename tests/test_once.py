@@ -1,4 +1,4 @@
-"""A code is exchanged once: whoever comes with it again within a minute gets the first result."""
+"""A code is exchanged once: whoever comes with it again within a minute gets the first result, in whichever process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from gateway.once import LIMIT, REMEMBERED_S, Once
+from gateway.errors import LoginFailed
+from gateway.ledger.memory import Memory
+from gateway.once import ELSEWHERE_S, LIMIT, REMEMBERED_S, Once, among_processes
 
 
 class Ticking(Protocol):
@@ -181,3 +183,62 @@ async def test_a_cancelled_run_is_forgotten(clock: Ticking) -> None:
 
     assert await once.run("b", Work()) == 1
     assert list(once._runs) == ["b"]
+
+
+# ── among processes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Place:
+    """What processes share, in memory."""
+
+    def __init__(self, clock: Ticking) -> None:
+        self._memory = Memory(clock)
+        self.asked = asyncio.Event()
+
+    async def claim(self, key: str, until: float) -> bool:
+        return self._memory.claim(key, until)
+
+    async def put(self, key: str, value: str, until: float) -> None:
+        self._memory.put(key, value, until)
+
+    async def get(self, key: str) -> str | None:
+        self.asked.set()
+        return self._memory.get(key)
+
+
+def pack(outcome: object) -> str:
+    return f"<{outcome}>"
+
+
+async def test_another_process_gets_what_was_left(clock: Ticking) -> None:
+    """Who claims does the work; who comes later waits for it, and begins nothing."""
+    place, work = Place(clock), Work(held=True)
+    until = clock() + REMEMBERED_S
+    first = asyncio.create_task(among_processes(place, "a", until, work, pack))
+    await work.started.wait()
+    second = asyncio.create_task(among_processes(place, "a", until, work, pack))
+    await place.asked.wait()
+    work.go.set()
+
+    assert await asyncio.gather(first, second) == [1, "<1>"]
+    assert work.begun == 1
+
+
+async def test_an_error_is_left_too(clock: Ticking) -> None:
+    """The one who fails raises, and leaves the others what it was."""
+    place, work = Place(clock), Work(error=LoginFailed("disabled"))
+    until = clock() + REMEMBERED_S
+    with pytest.raises(LoginFailed):
+        await among_processes(place, "a", until, work, pack)
+
+    assert await among_processes(place, "a", until, work, pack) == "<disabled>"
+
+
+async def test_a_process_that_was_killed_is_not_waited_for_long(clock: Ticking) -> None:
+    """Where whoever claimed leaves nothing, the wait is bounded, and nothing is done a second time."""
+    place, work = Place(clock), Work()
+    until = clock() + REMEMBERED_S
+    assert await place.claim("a", until)
+
+    assert await among_processes(place, "a", until, work, pack, waits_s=0.1) is None
+    assert (work.begun, ELSEWHERE_S < REMEMBERED_S) == (0, True)
