@@ -41,6 +41,7 @@ from gateway.values import (
 
 ENVIRONMENT = "WECOM_GATEWAY_"
 MIN_KEY_BYTES = 32
+MIN_RETENTION_S = LONGEST_S + 86400
 DEMO_KEY = "demo-only-"
 NamedRules = dict[str, Criterion]
 SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file")
@@ -144,6 +145,7 @@ class Config:
     cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
     remembered_sessions: int = 50_000
     store: StoreUrl = field(default=StoreUrl("sqlite:///var/lib/wecom-gateway/ledger.sqlite3"), repr=False)  #: the ledger
+    retention: Duration = Duration(200 * 86400)  #: how long its entries are kept
     log_level: LogLevel = LogLevel("INFO")
     rules: NamedRules = field(default_factory=dict)  #: named rules, ``/_wecom/auth/NAME``
     session: SessionSettings = field(default_factory=SessionSettings)
@@ -222,6 +224,8 @@ def warnings(config: Config) -> list[str]:
                 f"site {settings.name}: cookie_domain = {settings.cookie_domain!r} sends the session cookie to every "
                 "server of that domain, also to those not behind this gateway"
             )
+    if config.retention < 184 * 86400:
+        found.append("retention: below 184d; Chinese law asks for six months of network logs")
     for name, seconds in (("session.renew_after", config.session.renew_after), ("recheck.every", config.recheck.every or 60)):
         if seconds < 60:
             found.append(f"{name}: below a minute, who opens a page every few seconds is taken for a sign-in loop")
@@ -320,6 +324,8 @@ def _contradictions(config: Config) -> list[str]:
         found.append("session.max_lifetime: 7d at most")
     if session.lifetime > session.max_lifetime:
         found.append("session.lifetime: longer than session.max_lifetime")
+    if config.retention < MIN_RETENTION_S:
+        found.append("retention: 8d at least; a revocation must outlive every session")
     if session.renew_after < 10:
         found.append("session.renew_after: 10s at least; each renewal reads the member from WeCom")
     if session.renew_after >= session.lifetime:

@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from gateway.cli import recheck, serving, sessions, trying
+from gateway.cli import ledger, recheck, serving, sessions, trying
 from gateway.cli.group import cli
 from gateway.errors import ConfigError
 
-__all__ = ["cli", "main", "recheck", "serving", "sessions", "trying"]
+__all__ = ["cli", "ledger", "main", "recheck", "serving", "sessions", "trying"]
 
 
 def main() -> None:

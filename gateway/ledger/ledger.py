@@ -21,18 +21,19 @@ FOLLOW_S = 5.0
 RETRY_S = 1.0
 SIGN_IN_WAITS_S = 2.0
 CLOSING_S = 5.0
-HOUR_S = 3600.0
+HOUR_S, DAY_S = 3600.0, 86400.0
 
 
 class Ledger:
     """What is stored is applied to *standing*: at start everything in force, then each record as it comes, ours and others'."""
 
-    def __init__(self, store: Store, standing: Standing, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, standing: Standing, clock: Callable[[], float], *, retention_s: float = 200 * DAY_S) -> None:
         self.failures = 0  #: writes that the store did not confirm
         self.ready = False  #: all that is in force is known
         self._store = store
         self._standing = standing
         self._clock = clock
+        self._retention_s = retention_s
         self._memory = Memory(clock)
         self._outbox = Outbox(store, clock)
         self._position = ""
@@ -185,7 +186,18 @@ class Ledger:
                 self._troubles.pop("store", None)
                 if weak:
                     self._trouble("store", "; ".join(weak))
+                await self._trim()
             await asyncio.sleep(HOUR_S)
+
+    async def _trim(self) -> None:
+        """Once a day, by one of the processes."""
+        now = self._clock()
+        if await self._store.claim("trim", now + DAY_S):
+            count = 0
+            while dropped := await self._store.trim(now - self._retention_s):
+                count += dropped
+            if count:
+                log.info("ledger: %d entries older than `retention` dropped", count)
 
     def _run(self, *work: Coroutine[Any, Any, None]) -> None:
         self._tasks += [asyncio.create_task(each) for each in work]

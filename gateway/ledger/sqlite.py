@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 
 from gateway.ledger.chain import BEGINNING, digest
 from gateway.ledger.database import Database
+from gateway.ledger.retention import SURVIVES, survivors
 from gateway.ledger.schema import IN_FORCE
-from gateway.ledger.store import LedgerLost, LedgerUnavailable
+from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable
 from gateway.records import Entry, Record
 
 T = TypeVar("T")
 
 POLL_S = 0.25
+TRIMMED_TOGETHER = 5000
 ANSWER_S = 5.0
 """A disk that hangs does not hold up who asks; the record may be stored or not."""
 
@@ -28,6 +30,8 @@ _SELECT = f"SELECT id, digest, {_COLUMNS} FROM record"
 _SEEK = (
     "SELECT id, digest FROM record WHERE id < coalesce((SELECT min(id) FROM record WHERE at >= ?), 9e18) ORDER BY id DESC LIMIT 1"
 )
+_OLDEST = f"{_SELECT} WHERE id < coalesce((SELECT min(id) FROM record WHERE at >= ?), 9e18) ORDER BY id LIMIT ?"
+_LATER = f"{_SELECT} WHERE id > ? AND kind IN ({', '.join(map(repr, SURVIVES))}) AND {IN_FORCE}"
 _CLAIM = (
     "INSERT INTO claim (key, until) VALUES (?1, ?2) "
     "ON CONFLICT (key) DO UPDATE SET until = ?2, value = NULL WHERE claim.until <= ?3"
@@ -112,7 +116,8 @@ class SqliteStore:
         await self._writer.run(lambda database: _keep_mark(database, name, position))
 
     async def trim(self, before: float) -> int:
-        return 0
+        now = self._clock()
+        return await self._writer.run(lambda database: _trim(database, before, now))
 
     async def problems(self) -> list[str]:
         return []
@@ -141,6 +146,22 @@ def _add(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Entr
     return added
 
 
+def _trim(database: Database, before: float, now: float) -> int:
+    """Drop the oldest; ``trimmed`` comes before what is carried on, so that it stands between that and the next trim."""
+    with database.transaction() as connection:
+        rows = connection.execute(_OLDEST, (min(before, now), TRIMMED_TOGETHER)).fetchall()
+        if not rows:
+            return 0
+        dropped = [_entry(row) for row in rows]
+        last, old = dropped[-1], [entry.record for entry in dropped if entry.record.kind in SURVIVES]
+        later = connection.execute(_LATER, (rows[-1][0],)).fetchall() if old else []
+        carried = survivors(old, [_entry(row).record for row in later], now)
+        details = {"position": last.position, "digest": last.digest, "count": len(dropped)}
+        _add(connection, [Record("trimmed", now, details=details), *carried])
+        connection.execute("DELETE FROM record WHERE id <= ?", (rows[-1][0],))
+    return len(dropped)
+
+
 def _head(database: Database) -> str:
     with database.connection() as connection:
         last = connection.execute("SELECT id, digest FROM record ORDER BY id DESC LIMIT 1").fetchone()
@@ -162,8 +183,12 @@ def _read(database: Database, after: str, limit: int, in_force: bool) -> list[En
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
+    """LedgerBroken where somebody wrote into it who did not know how."""
     number, link, kind, at, *texts, details = row
-    record = Record(kind, at, *texts, json.loads(details)) if details else Record(kind, at, *texts)  # type: ignore[call-arg]
+    try:
+        record = Record(kind, at, *texts, json.loads(details)) if details else Record(kind, at, *texts)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise LedgerBroken(f"entry {number} is damaged: its details are no JSON") from error
     return Entry(_position(number, link), record, link)
 
 

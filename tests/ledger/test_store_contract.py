@@ -7,8 +7,9 @@ import itertools
 
 import pytest
 
+from gateway.cli.storing import entries
 from gateway.ledger import LedgerLost, Record, Store
-from gateway.ledger.chain import BEGINNING, digest
+from gateway.ledger.chain import BEGINNING, digest, verify
 from gateway.records import AUDIT_ONLY, KINDS
 from tests.conftest import Clock
 from tests.ledger.conftest import Stores
@@ -59,12 +60,12 @@ async def test_nothing_at_first(store: Store) -> None:
 
 async def test_reading_on(store: Store) -> None:
     """After a position come the entries behind it, *limit* at most; at the head none."""
-    entries = await store.append([revoked(number) for number in range(5)])
+    written = await store.append([revoked(number) for number in range(5)])
 
-    assert await store.read(entries[1].position, 2) == entries[2:4]
-    assert await store.read(entries[3].position, 2) == entries[4:]
+    assert await store.read(written[1].position, 2) == written[2:4]
+    assert await store.read(written[3].position, 2) == written[4:]
     assert await store.read(await store.head()) == []
-    assert await store.head() == entries[-1].position
+    assert await store.head() == written[-1].position
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -155,8 +156,8 @@ class TestWaiting:
 @pytest.mark.parametrize("after", ["first", "last"])
 async def test_a_position_of_other_data(store: Store, stores: Stores, after: str) -> None:
     """A reader whose place holds something else, or nothing, is told so, never silently given what stands there."""
-    entries = await store.append([revoked(1), revoked(2)])
-    position = entries[0 if after == "first" else -1].position
+    written = await store.append([revoked(1), revoked(2)])
+    position = written[0 if after == "first" else -1].position
     changed = position[:-1] + ("0" if position[-1] != "0" else "1")
 
     with pytest.raises(LedgerLost):
@@ -217,3 +218,86 @@ async def test_marks(stores: Stores) -> None:
 
     assert await other.mark("syslog") == "2"
     assert await other.mark("another") == ""
+
+
+class TestTrim:
+    """``trim`` drops what is old and nothing depends on; the rest is still a whole chain."""
+
+    @pytest.fixture(autouse=True)
+    def much_later(self, clock: Clock) -> None:
+        clock.now = T + 10_000
+
+    async def trimmed(self, store: Store, before: float) -> int:
+        count = 0
+        while dropped := await store.trim(before):
+            count += dropped
+        return count
+
+    async def test_the_oldest_go(self, store: Store) -> None:
+        """What was taken before the time goes, what came later stays, and a record says what went."""
+        written = await store.append([revoked(number) for number in range(6)])
+
+        assert await self.trimmed(store, T + 4) == 4
+        left = await store.read()
+        assert [entry.record for entry in left[:2]] == [revoked(4), revoked(5)]
+        assert [entry.record.kind for entry in left[2:]] == ["trimmed"]
+        assert left[2].record.details == {"position": written[3].position, "digest": written[3].digest, "count": 4}
+
+    async def test_the_chain_holds_afterwards(self, store: Store) -> None:
+        """The chain of what is left is whole, after more records and another trim too."""
+        for since in (0, 100):
+            await store.append([revoked(since + number) for number in range(10)])
+            await self.trimmed(store, T + since + 5)
+
+            assert (await verify(entries(store))).holds
+
+    async def test_what_is_in_force_is_carried_on(self, store: Store, clock: Clock) -> None:
+        """A member blocked long ago stays blocked, with the time of the block; again and again."""
+        await store.append([Record("blocked", T, member="lisi"), Record("signed-in", T, member="lisi"), revoked()])
+        for later in (100, 200, 300):
+            clock.now = T + later
+            await store.append([revoked(later)])
+            assert await self.trimmed(store, T + later)
+
+        blocks = [record for record in await all_of(store) if record.kind == "blocked"]
+        assert blocks == [Record("blocked", T, member="lisi", details={"carried": True})]
+
+    async def test_all_of_it(self, store: Store) -> None:
+        """A ledger of which everything is old keeps what is in force, and trimming comes to an end."""
+        await store.append([Record("blocked", T, member="lisi"), Record("signed-in", T, member="lisi")])
+
+        assert await self.trimmed(store, T + 1000) == 2
+        assert sorted(record.kind for record in await all_of(store)) == ["blocked", "trimmed"]
+        assert (await verify(entries(store))).holds
+
+    async def test_nothing_old(self, store: Store) -> None:
+        """Where nothing is old, nothing changes."""
+        written = await store.append([revoked()])
+
+        assert await store.trim(T) == 0
+        assert await store.read() == written
+
+    async def test_a_reader_goes_on(self, store: Store) -> None:
+        """Who follows is not disturbed: what they had read may go, what comes after their place is read on."""
+        place = (await store.append([revoked(number) for number in range(6)]))[-1].position
+        await self.trimmed(store, T + 4)
+
+        assert [entry.record.kind for entry in await store.read(place)] == ["trimmed"]
+
+    async def test_a_reader_who_was_away_is_told(self, store: Store) -> None:
+        """Who comes back to a place that was trimmed is told, and starts anew."""
+        place = (await store.append([revoked(number) for number in range(6)]))[0].position
+        await self.trimmed(store, T + 4)
+
+        with pytest.raises(LedgerLost):
+            await store.read(place)
+
+    async def test_the_same_by_two_processes(self, stores: Stores) -> None:
+        """Two processes that trim at the same time drop each entry once."""
+        one, other = await stores(), await stores()
+        await one.append([revoked(number) for number in range(10)])
+
+        counts = await asyncio.gather(self.trimmed(one, T + 5), self.trimmed(other, T + 5))
+
+        assert sum(counts) == 5
+        assert (await verify(entries(one))).holds
