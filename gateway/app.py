@@ -104,17 +104,42 @@ class Lasting:
     hold: Hold = field(default_factory=Hold)
 
 
+def connected(config: Config, http: aiohttp.ClientSession, cache: BaseCache, clock: Clock) -> WeCom:
+    """The client of the app that *config* names."""
+    wecom = config.wecom
+    endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
+    return WeCom(App(config.corp_id, config.agent_id, config.app_secret), endpoints, http, cache, clock)
+
+
+def directory_of(config: Config, client: WeCom, rules: Rules, shared: Shared, *, names: bool = False) -> Directory:
+    """The departments and tags that *client* sees."""
+    return Directory(
+        client,
+        rules,
+        shared,
+        corp_id=config.corp_id,
+        agent_id=config.agent_id,
+        refresh_s=config.directory.refresh,
+        with_names=names,
+    )
+
+
 def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Parts:
     """Build the parts that *config* asks for."""
     lasting.watch.pace(config.recheck.every, config.recheck.per_minute)
     sealer = Sealer(config.signing_keys)
+<<<<<<< HEAD
     wecom = config.wecom
     endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
     app = App(config.corp_id, config.agent_id, config.app_secret)
     proven = {site.name: str(site.origin) for site in config.sites if site.jwt}
     prover = Prover(config.signing_keys, proven, corp_id=config.corp_id, agent_id=config.agent_id)
     client = WeCom(app, endpoints, http, lasting.cache, lasting.clock)
+=======
+    client = connected(config, http, lasting.cache, lasting.clock)
+>>>>>>> 09732de (check --who: would this member pass, and which part of the rule decides; --uri finds the rule of a location)
     rules = Rules(config.rules, map(reference, config.tags))
+    shared = Shared(lasting.cache, lasting.resolved, lasting.ledger.note, lasting.telemetry, lasting.clock)
     return Parts(
         config=config,
         sites=Sites(config.sites),
@@ -143,21 +168,14 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
         ),
         standing=lasting.standing,
         rules=rules,
-        directory=Directory(
-            client,
-            rules,
-            Shared(lasting.cache, lasting.resolved, lasting.ledger.note, lasting.telemetry, lasting.clock),
-            corp_id=config.corp_id,
-            agent_id=config.agent_id,
-            refresh_s=config.directory.refresh,
-        ),
+        directory=directory_of(config, client, rules, shared),
         ledger=lasting.ledger,
         holders=lasting.holders,
         prover=prover,
         wecom=client,
         pages=Pages(Path(config.templates) if config.templates else None),
         once=lasting.once,
-        brake=Brake(wecom.bad_codes_per_minute, lasting.clock),
+        brake=Brake(config.wecom.bad_codes_per_minute, lasting.clock),
         watch=lasting.watch,
         hold=lasting.hold,
         telemetry=lasting.telemetry,
@@ -216,7 +234,7 @@ class Gateway:
     async def _parts(self, config: Config) -> Parts:
         for warning in settings.warnings(config):
             log.warning(warning)
-        http = await self._stack.enter_async_context(_http_client(config))
+        http = await self._stack.enter_async_context(http_client(config))
         parts = build(config, http, self._lasting)
         self._stack.push_async_callback(parts.wecom.close)  # also that of a reload: requests may still be using the old one
         self._stack.push_async_callback(parts.directory.close)
@@ -353,7 +371,7 @@ def refuse_disabled_cache(environment: Mapping[str, str]) -> None:
         raise ConfigError(["environment AIOCACHE_DISABLE: must not be set; every call to WeCom would fetch a token"])
 
 
-def _http_client(config: Config) -> aiohttp.ClientSession:
+def http_client(config: Config) -> aiohttp.ClientSession:
     context: ssl.SSLContext | bool = True
     if config.wecom.ca_file:
         try:

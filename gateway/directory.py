@@ -50,7 +50,17 @@ class Shared:
 class Directory:
     """The departments and tags of one app; all times are Unix seconds of *clock*, *refresh_s* seconds."""
 
-    def __init__(self, wecom: WeCom, rules: Rules, shared: Shared, *, corp_id: str, agent_id: int, refresh_s: float) -> None:
+    def __init__(
+        self,
+        wecom: WeCom,
+        rules: Rules,
+        shared: Shared,
+        *,
+        corp_id: str,
+        agent_id: int,
+        refresh_s: float,
+        with_names: bool = False,  #: read names of departments that no rule needs
+    ) -> None:
         self._wecom = wecom
         self._rules = rules
         self._cache = shared.cache
@@ -61,8 +71,10 @@ class Directory:
         self._corp_id = corp_id
         self._key = f"wecom-gateway directory {corp_id} {agent_id}"
         self._refresh_s = refresh_s
+        self._with_names = with_names
         self._snapshot: Snapshot | None = None
         self._wrong: dict[Name, str] = {}
+        self.trouble = ""  #: why the last reading gave nothing
         self._tried = -1e18
         self._reading: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -133,12 +145,14 @@ class Directory:
             await self._ask(began)
         except WeComError as error:
             fix = getattr(error, "fix", "")
-            told = f"departments and tags cannot be read: {error}{f'; to fix: {fix}' if fix else ''}"
-            self._telemetry.warn_once("directory", told)
+            self.trouble = f"{error}{f'; to fix: {fix}' if fix else ''}"
+            self._telemetry.warn_once("directory", f"departments and tags cannot be read: {self.trouble}")
+        else:
+            self.trouble = ""
 
     async def _ask(self, began: float) -> None:
         wanted = self._unresolved
-        departments = await self._wecom.departments(names=any(kind == "department" for kind, _ in wanted))
+        departments = await self._wecom.departments(names=self._with_names or any(kind == "department" for kind, _ in wanted))
         tree = Tree(departments)
         if wanted:
             tag_names = await self._wecom.tag_names() if any(kind == "tag" for kind, _ in wanted) else {}

@@ -23,7 +23,7 @@ class Part:
         if not self.parts:
             return f"{self.kind} {self.what}".rstrip()
         inner = {"any": " or ", "all": " and "}.get(self.kind, "").join(map(str, self.parts))
-        return f"not ({inner})" if self.kind == "not" else f"({inner})" if len(self.parts) > 1 else inner
+        return f"not {inner}" if self.kind == "not" else f"({inner})" if len(self.parts) > 1 else inner
 
 
 def asked(rules: Rules, text: str) -> tuple[Part, ...]:

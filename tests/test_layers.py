@@ -13,8 +13,13 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
+<<<<<<< HEAD
     *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "session", "watch", "hold"),
     *("standing", "history", "criteria", "rules", "wording", "tokens"),
+=======
+    *("errors", "secret", "member", "records", "accounts", "sealing", "session", "watch", "hold"),
+    *("standing", "criteria", "rules", "wording", "verdicts", "tokens"),
+>>>>>>> 09732de (check --who: would this member pass, and which part of the rule decides; --uri finds the rule of a location)
     *("urls", "sites", "signin", "brake", "values", "config"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
@@ -22,7 +27,7 @@ PURE = (
 LAYERS = (
     *((name,) for name in PURE),
     ("ledger",),
-    ("tree", "wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
+    ("tree", "locations", "wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
     ("names", "snapshot"),
     ("directory",),
     ("keys",),
@@ -35,6 +40,7 @@ LAYERS = (
     ("handover", "people", "events"),
     ("callback", "answers", "glass"),
     ("app",),
+    ("seat",),
     ("demo",),
     ("cli",),
     ("__main__",),

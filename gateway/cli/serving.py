@@ -1,4 +1,4 @@
-"""Verbs of the gateway itself: serve, check, keygen, nginx install."""
+"""Verbs of the gateway itself: serve, keygen, nginx install."""
 
 from __future__ import annotations
 
@@ -26,20 +26,6 @@ def serve(config_path: Path | None) -> None:
     config = load(config_path)
     _log_to_stderr(config.log_level)
     _run(app.serve(lambda: load(config_path)))
-
-
-@cli.command()
-@config_option
-def check(config_path: Path | None) -> None:
-    """Read the settings and say whether they can be used."""
-    from gateway.config import load, warnings
-
-    config = load(config_path)
-    for warning in warnings(config):
-        click.echo(f"warning: {warning}", err=True)
-    for site in config.sites:
-        click.echo(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {', '.join(sorted(site.hosts))}")
-    click.echo(f"callback host: {config.callback.origin.netloc} (register exactly this at WeCom)")
 
 
 @cli.command()

@@ -1,0 +1,197 @@
+"""Which ``auth_request`` stands before an address: nginx.conf read as nginx reads it, locations chosen as nginx chooses them.
+
+Source: nginx.org, ngx_http_core_module ``location`` and ``server_name``, ngx_http_auth_request_module. Rewrites, ``try_files``
+and variables are not followed; where one may change the answer, a note says so.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import crossplane
+
+from gateway.rules import AUTH
+
+Directive = dict[str, Any]
+_FOLLOWED = ("rewrite", "try_files", "return", "satisfy", "if")
+_NAMED_GROUP = re.compile(r"\(\?<(?=[A-Za-z_])")
+
+
+class CannotTell(Exception):
+    """The file cannot be read, or holds more than one answer; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The location that answers an address, and what is asked before it."""
+
+    server: str  #: ``server_name`` and place
+    location: str  #: as written, and place
+    question: str  #: the argument of ``auth_request`` in force; ``off`` or empty: nobody is asked
+    notes: tuple[str, ...]  #: what may make nginx answer otherwise
+
+    @property
+    def rule(self) -> str | None:
+        """The rule, decoded, empty for any member; None where nobody is asked, or somebody else than us."""
+        if self.question == AUTH:
+            return ""
+        return unquote(self.question.removeprefix(f"{AUTH}/")) if self.question.startswith(f"{AUTH}/") else None
+
+
+def find(path: Path, uri: str, host: str = "") -> Found:
+    """Find the location of *uri* in the nginx.conf at *path*; *host* chooses the server where there are several."""
+    http = [each for each in _read(path) if each["directive"] == "http"]
+    blocks = [inner for each in http for inner in each["block"]]
+    server = _server([each for each in blocks if each["directive"] == "server"], host, path)
+    locations, _ = _chain(server["block"], _normal(uri))
+    location, chain = locations[-1] if locations else None, [server, *locations]
+    return Found(
+        server=f"server {' '.join(_names(server)) or '_'} ({_place(server)})",
+        location=f"location {' '.join(location['args'])} ({_place(location)})" if location else "no location: the server itself",
+        question=_question([blocks, *(each["block"] for each in chain)]),
+        notes=tuple(_notes(chain)),
+    )
+
+
+def _read(path: Path) -> list[Directive]:
+    try:
+        payload = crossplane.parse(str(path), combine=True, check_ctx=False, check_args=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotTell(f"{path}: cannot be read: {error}") from None
+    if payload["errors"]:
+        raise CannotTell("; ".join(str(each.get("error", each)) for each in payload["errors"][:5]))
+    parsed: list[Directive] = payload["config"][0]["parsed"]
+    return parsed
+
+
+def _place(directive: Directive) -> str:
+    return f"{directive['file']}:{directive['line']}"
+
+
+def _names(server: Directive) -> list[str]:
+    return [name for each in server["block"] if each["directive"] == "server_name" for name in each["args"]]
+
+
+def _server(servers: list[Directive], host: str, path: Path) -> Directive:
+    if host:
+        best = max(servers, key=lambda each: _fits(_names(each), host.casefold()), default=None)
+        if best is not None and _fits(_names(best), host.casefold()) > 0:
+            return best
+    else:
+        servers = [each for each in servers if any(_all(each["block"], "auth_request"))] or servers
+        if len(servers) == 1:
+            return servers[0]
+    known = ", ".join(f"{' '.join(_names(each)) or '_'} ({_place(each)})" for each in servers[:20])
+    if not servers:
+        raise CannotTell(f"{path}: no server block")
+    raise CannotTell(f"no server is named {host!r}; there are: {known}" if host else f"several servers; say --host: {known}")
+
+
+def _fits(names: list[str], host: str) -> int:
+    """How well *host* is named: exactly, by ``*.``, by ``.*``, by an expression; the longest first, as nginx does."""
+    best = 0
+    for name in map(str.casefold, names):
+        if name == host or (name.startswith(".") and name[1:] == host):
+            best = max(best, 4000)
+        elif (name.startswith("*.") and host.endswith(name[1:])) or (name.startswith(".") and host.endswith(name)):
+            best = max(best, 3000 + len(name))
+        elif name.endswith(".*") and host.startswith(name[:-1]):
+            best = max(best, 2000 + len(name))
+        elif name.startswith("~") and _matches(name[1:], host, ignore_case=True):
+            best = max(best, 1)
+    return best
+
+
+def _normal(uri: str) -> str:
+    """The path as nginx matches it: decoded once, without query, ``//`` merged, dots resolved."""
+    path = unquote(uri.partition("?")[0].partition("#")[0], errors="surrogateescape")
+    if not path.startswith("/"):
+        raise CannotTell(f"--uri {uri}: begins with a slash, like /finance/report?year=2025")
+    slash = "/" if path.endswith(("/", "/.", "/..")) else ""
+    normal = posixpath.normpath(re.sub("/+", "/", path))
+    return normal if normal == "/" else normal + slash
+
+
+def _chain(block: list[Directive], uri: str) -> tuple[list[Directive], bool]:
+    """The locations that answer, the outermost first; True where no expression outside may take over.
+
+    nginx's order: ``=``; else the longest prefix and what is nested there, then expressions as written, unless ``^~``.
+    """
+    prefix, exact = _longest(block, uri)
+    chain = [prefix] if prefix else []
+    if exact:
+        return chain, True
+    if prefix:
+        nested, final = _chain(prefix["block"], uri)
+        chain += nested
+        if final or _written(prefix)[0] == "^~":
+            return chain, final
+    for each in _locations(block):
+        kind, pattern = _written(each)
+        if kind in ("~", "~*") and _matches(pattern, uri, ignore_case=kind == "~*"):
+            return [each, *_chain(each["block"], uri)[0]], True
+    return chain, False
+
+
+def _longest(block: list[Directive], uri: str) -> tuple[Directive | None, bool]:
+    best, size = None, -1
+    for each in _locations(block):
+        kind, prefix = _written(each)
+        if kind == "=" and prefix == uri:
+            return each, True
+        if kind in ("", "^~") and uri.startswith(prefix) and len(prefix) > size:
+            best, size = each, len(prefix)
+    return best, False
+
+
+def _written(location: Directive) -> tuple[str, str]:
+    """Modifier and pattern; nginx allows them without a blank between. A named location has the modifier ``@``."""
+    modifier, pattern = re.fullmatch("(=|\\^~|~\\*?|@)?(.*)", "".join(location["args"]), re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    return modifier, pattern
+
+
+def _locations(block: list[Directive]) -> Iterator[Directive]:
+    return (each for each in block if each["directive"] == "location")
+
+
+def _matches(pattern: str, text: str, *, ignore_case: bool) -> bool:
+    try:
+        return re.search(_NAMED_GROUP.sub("(?P<", pattern), text, re.IGNORECASE if ignore_case else 0) is not None
+    except re.error as error:
+        raise CannotTell(f"the expression {pattern!r} cannot be read here ({error}); ask the running site instead") from None
+
+
+def _question(blocks: list[list[Directive]]) -> str:
+    """The innermost ``auth_request``: it is inherited until a block has its own."""
+    for block in reversed(blocks):
+        for each in block:
+            if each["directive"] == "auth_request":
+                return str(each["args"][0])
+    return ""
+
+
+def _all(block: list[Directive], name: str) -> Iterator[Directive]:
+    for each in block:
+        if each["directive"] == name:
+            yield each
+        yield from _all(each.get("block") or [], name)
+
+
+def _notes(chain: list[Directive]) -> Iterator[str]:
+    for block in chain:
+        for each in block["block"]:
+            name, place = each["directive"], _place(each)
+            if name in _FOLLOWED and "/wecom/" not in each["file"]:
+                arguments = " ".join(each["args"])
+                if name == "return":
+                    yield f"return {arguments} ({place}) is answered before anybody is asked"
+                elif name != "satisfy":
+                    yield f"{name} {arguments} ({place}) is not followed: another location may answer"
+                elif arguments == "any":
+                    yield f"satisfy any ({place}): who comes from an allowed address is not asked"

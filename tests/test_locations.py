@@ -1,0 +1,190 @@
+"""The location that nginx would choose, and the question before it; compared with a real nginx where it can be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.locations import CannotTell, find
+from tests.conftest import free_port
+
+TREE = """
+location = /exact { RULE1 }
+location /a/ { RULE2
+    location /a/deep/ { RULE3 }
+    location ~ \\.php$ { RULE4 }
+    location = /a/only { RULE5 }
+}
+location ^~ /static/ { RULE6
+    location ~ \\.inner$ { RULE7 }
+    location /static/x/ { RULE8 }
+}
+location ~ ^/re/(?<id>[0-9]+) { RULE9
+    location ~ 7$ { RULE10 }
+}
+location ~* \\.(PHP|jpg)$ { RULE11 }
+location / { RULE12 }
+location ~ ^/zh/中文 { RULE13 }
+location ^~/tight { RULE14 }
+location @named { RULE15 }
+"""
+URIS = [
+    "/",
+    "/exact",
+    "/exact/",
+    "/exact?x=/a/",
+    "/a/",
+    "/a",
+    "/a/b",
+    "/a/deep/x",
+    "/a/deep/x.jpg",
+    "/a/x.php",
+    "/a/deep/x.php",
+    "/a/only",
+    "/a/only.jpg",
+    "/static/x.php",
+    "/static/x.inner",
+    "/static/x/y.inner",
+    "/static/x/y.jpg",
+    "/re/12",
+    "/re/17",
+    "/re/x",
+    "/x.JPG",
+    "//a//b",
+    "/static/../a/b",
+    "/a/./deep/../b",
+    "/%61/deep/x",
+    "/zh/%E4%B8%AD%E6%96%87",
+    "/tight.php",
+    "/nothing",
+    "/a/..",
+    "/re/%31",
+]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A real nginx whose every location answers its number, and the same tree with a rule in each."""
+    folder = tmp_path_factory.mktemp("locations")
+    port = free_port()
+    asking, answering = TREE, TREE
+    for number in range(15, 0, -1):
+        asking = asking.replace(f"RULE{number}", f"auth_request /_wecom/auth/user:u{number};")
+        answering = answering.replace(f"RULE{number}", f"return 200 {number};")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    head = f"pid {folder}/pid; daemon off; events {{}} http {{ {temporary} access_log off; server {{"
+    (folder / "answer.conf").write_text(f"{head} listen 127.0.0.1:{port}; {answering} }} }}", "utf-8")
+    (folder / "ask.conf").write_text(f"events {{}} http {{ server {{ {asking} }} }}", "utf-8")
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    assert nginx is not None
+    process = subprocess.Popen([nginx, "-e", str(folder / "error.log"), "-c", str(folder / "answer.conf")])
+    for _ in range(200):
+        if (folder / "pid").exists():
+            break
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail((folder / "error.log").read_text())
+    yield f"http://127.0.0.1:{port}", folder / "ask.conf"
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.mark.parametrize("uri", URIS)
+def test_the_location_is_nginxs(real: tuple[str, Path], uri: str) -> None:
+    """The location found is the one that a real nginx answers from."""
+    url, conf = real
+    with urllib.request.urlopen(url + uri, timeout=10) as answer:
+        number = answer.read().decode()
+
+    assert find(conf, uri).rule == f"user:u{number}"
+
+
+SITE = """
+events {}
+http {
+    auth_request /_wecom/auth/leader;
+    include sites/*.conf;
+    server { server_name open.example.com; auth_request off; location / { } }
+}
+"""
+OA = """
+server {
+    server_name oa.example.com *.oa.example.com;
+    rewrite ^/old/ /new/;
+    location / { }
+    location /finance/ { auth_request "/_wecom/auth/department:12,15/财务"; location /finance/public/ { auth_request off; } }
+    location /bare/ { auth_request /_wecom/auth; }
+    location /other/ { auth_request /auth.php; }
+    location /done/ { return 200 x; satisfy any; }
+}
+server { server_name ~^(?<who>[a-z]+)\\.people\\.example\\.com$ www.*; location / { } }
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "oa.conf").write_text(OA, "utf-8")
+    (tmp_path / "nginx.conf").write_text(SITE, "utf-8")
+    return tmp_path / "nginx.conf"
+
+
+@pytest.mark.parametrize(
+    "uri, host, rule",
+    [
+        ("/", "oa.example.com", "leader"),
+        ("/finance/x?y=1", "oa.example.com", "department:12,15/财务"),
+        ("/finance/public/x", "oa.example.com", None),
+        ("/bare/", "OA.example.com", ""),
+        ("/other/", "a.oa.example.com", None),
+        ("/", "open.example.com", None),
+        ("/", "zhang.people.example.com", "leader"),
+        ("/", "www.example.org", "leader"),
+    ],
+)
+def test_the_question_in_force(site: Path, uri: str, host: str, rule: str | None) -> None:
+    """``auth_request`` is inherited from http and server, ``off`` ends it; includes and server names are followed."""
+    assert find(site, uri, host).rule == rule
+
+
+def test_the_place_is_told(site: Path) -> None:
+    """The answer names file and line, and what may make nginx answer otherwise."""
+    found = find(site, "/done/x", "oa.example.com")
+
+    assert found.location == f"location /done/ ({site.parent}/sites/oa.conf:9)"
+    assert found.server.startswith("server oa.example.com *.oa.example.com (")
+    assert [note.partition(" (")[0] for note in found.notes] == ["rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
+
+
+@pytest.mark.parametrize(
+    "text, uri, host, told",
+    [
+        (SITE, "/", "", "several servers; say --host: "),
+        (SITE, "/", "nobody.example.com", "no server is named 'nobody.example.com'"),
+        (SITE, "finance", "oa.example.com", "begins with a slash"),
+        ("events {}\nhttp { server {", "/", "", "nginx.conf"),
+        ("events {}", "/", "", "no server block"),
+        ("events {}\nhttp { server { location ~ ^(?R)$ { } } }", "/", "", "cannot be read here"),
+        ("events {}\nhttp { include gone.conf; }", "/", "", "gone.conf"),
+    ],
+)
+def test_what_cannot_be_told(site: Path, text: str, uri: str, host: str, told: str) -> None:
+    """A file that cannot be read, or more than one answer, is said, with what to do."""
+    site.write_text(text, "utf-8")
+
+    with pytest.raises(CannotTell) as caught:
+        find(site, uri, host)
+    assert told in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A wrong path is said."""
+    with pytest.raises(CannotTell, match="No such file"):
+        find(tmp_path / "nginx.conf", "/")
