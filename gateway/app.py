@@ -194,7 +194,7 @@ class Gateway:
         self._listeners: list[Listener] = []
         telemetry = Telemetry(clock)
         standing, resolved = Standing(), Resolved()
-        ledger = Ledger(store_at(config.store, clock), standing, clock, retention_s=config.retention)
+        ledger = Ledger(store_at(config.store, config.owner, clock), standing, clock, retention_s=config.retention)
         ledger.subscribe(resolved.apply)
         telemetry.follow(ledger)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), resolved, clock)

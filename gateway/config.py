@@ -44,7 +44,7 @@ MIN_KEY_BYTES = 32
 MIN_RETENTION_S = LONGEST_S + 86400
 DEMO_KEY = "demo-only-"
 NamedRules = dict[str, Criterion]
-SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file")
+SHORT_FORMS = ("public_url", "signing_key", "signing_key_file", "app_secret_file", "store_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,11 @@ class Config:
         )
 
     @property
+    def owner(self) -> str:
+        """Tells the app's records apart where several gateways share a Redis."""
+        return f"{self.corp_id}:{self.agent_id}"
+
+    @property
     def lifetimes(self) -> Lifetimes:
         session = self.session
         return Lifetimes(session.lifetime, session.max_lifetime, session.renew_after, session.idle, reread_s=self.recheck.every)
@@ -196,7 +201,8 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     """The same from a mapping shaped like the file."""
     merged: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     problems = _apply_environment(merged, environment)
-    if "store" not in merged and (folder := environment.get("STATE_DIRECTORY", "").partition(":")[0]):  # as systemd gives it
+    folder = environment.get("STATE_DIRECTORY", "").partition(":")[0]  # as systemd gives it
+    if folder and not merged.keys() & {"store", "store_file"}:
         merged["store"] = f"sqlite://{folder}/ledger.sqlite3"
     problems += read_files(merged)
     problems += _short_forms(merged)
@@ -284,7 +290,7 @@ def _drop_rival(table: dict[str, Any], name: str) -> None:
         "signing_keys": ("signing_key", "signing_key_file"),
     }
     rivals |= {"signing_key_file": ("signing_key", "signing_keys"), "app_secret": ("app_secret_file",)}
-    rivals |= {"app_secret_file": ("app_secret",), "public_url": ("site",)}
+    rivals |= {"app_secret_file": ("app_secret",), "public_url": ("site",), "store": ("store_file",), "store_file": ("store",)}
     rivals |= {"token": ("token_file",), "token_file": ("token",), "aes_key": ("aes_key_file",), "aes_key_file": ("aes_key",)}
     for rival in rivals.get(name, ()):
         table.pop(rival, None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECRETS = (("app_secret",), ("signing_key",), ("events", "token"), ("events", "aes_key"))
+SECRETS = (("app_secret",), ("signing_key",), ("store",), ("events", "token"), ("events", "aes_key"))
 """The place of each secret that ``…_file`` can give."""
 
 UNREAD = "-"
@@ -40,7 +40,8 @@ def read_files(table: dict[str, Any]) -> list[str]:
         for each in above:
             target = target.get(each, {})
         if isinstance(target, dict):
-            problems += _names_of_files(target, name, prefix) + _read_file(target, name, prefix)
+            named = [] if name == "store" else _names_of_files(target, name, prefix)  # a path alone is no store in any case
+            problems += named + _read_file(target, name, prefix)
     return problems
 
 

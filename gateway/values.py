@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from gateway.accounts import Source
 from gateway.criteria import reference
-from gateway.secret import Secret
+from gateway.redis_url import SCHEMES, RedisUrl
+from gateway.secret import UNREAD, Secret
 from gateway.urls import Origin
 
 Duration = NewType("Duration", int)  #: seconds; written ``30m``, ``12h``, ``7d`` or a number of seconds
@@ -70,8 +71,13 @@ def _proxy(value: Any, _: Any = None) -> Proxy:
 def _store(value: Any, _: Any = None) -> StoreUrl:
     text = _text(value)
     scheme, _, place = text.partition("://")
-    if scheme != "sqlite" or not place.startswith("/") or place.endswith("/") or not place.isprintable():
-        raise ValueError("an address like sqlite:///var/lib/wecom-gateway/ledger.sqlite3 is needed, with an absolute path")
+    if scheme in SCHEMES:
+        RedisUrl.parse(text)
+    elif text != UNREAD and (scheme != "sqlite" or not place.startswith("/") or place.endswith("/") or not place.isprintable()):
+        raise ValueError(
+            "an address like sqlite:///var/lib/wecom-gateway/ledger.sqlite3 is needed, with an absolute path, "
+            "or one like redis://redis.internal:6379/0"
+        )
     return StoreUrl(text)
 
 

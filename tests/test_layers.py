@@ -13,14 +13,13 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-<<<<<<< HEAD
     *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "session", "watch", "hold"),
     *("standing", "history", "criteria", "rules", "wording", "tokens"),
-=======
-    *("errors", "secret", "member", "records", "accounts", "sealing", "session", "watch", "hold"),
-    *("standing", "criteria", "rules", "wording", "verdicts", "tokens"),
->>>>>>> 09732de (check --who: would this member pass, and which part of the rule decides; --uri finds the rule of a location)
+<<<<<<< HEAD
     *("urls", "sites", "signin", "brake", "values", "config"),
+=======
+    *("urls", "sites", "signin", "brake", "redis_url", "values", "config"),
+>>>>>>> d666d74 (store = redis://…: the ledger in a Redis Stream, for several machines; what its settings or its faults can lose is told, and found again)
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
 

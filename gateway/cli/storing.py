@@ -26,7 +26,7 @@ def in_store(config_path: Path | None, work: Callable[[Store], Coroutine[None, N
     config = load(config_path)
 
     async def run() -> T:
-        store = store_at(config.store, time.time)
+        store = store_at(config.store, config.owner, time.time)
         try:
             await store.open()
             return await work(store)

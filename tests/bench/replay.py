@@ -39,13 +39,13 @@ async def fill(store: Store, kind: str, count: int, now: float) -> float:
 
 async def replay(address: str, kind: str, count: int) -> dict[str, float]:
     """Measure one start."""
-    store = store_at(address, time.time)
+    store = store_at(address, "bench", time.time)
     await store.open()
     written = 0.0 if await store.head() else await fill(store, kind, count, time.time())
     await store.close()
     gc.collect()
     before, standing = _memory_mb(), Standing()
-    ledger = Ledger(store_at(address, time.time), standing, time.time)
+    ledger = Ledger(store_at(address, "bench", time.time), standing, time.time)
     began, cpu = time.monotonic(), time.process_time()
     await ledger.start()
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu

@@ -9,18 +9,26 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger import Store
+from gateway.ledger.redis import RedisStore
 from gateway.ledger.sqlite import SqliteStore
+from gateway.redis_url import RedisUrl
 from tests.conftest import Clock
+from tests.ledger.redis_server import running
 
 Stores = Callable[[], Awaitable[Store]]
 """Opens one more store on the same data, as another process would."""
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Stores]:
     """Every kind of store in turn."""
-    make = {"sqlite": lambda: SqliteStore(tmp_path / "ledger.sqlite3", clock)}[request.param]
     async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running(tmp_path / "redis")) if request.param == "redis" else None
+
+        def make() -> Store:
+            if server is None:
+                return SqliteStore(tmp_path / "ledger.sqlite3", clock)
+            return RedisStore(RedisUrl.parse(server.url), "ww0123456789abcdef:1000002", clock)
 
         async def opened() -> Store:
             store = make()

@@ -1,0 +1,216 @@
+"""The ledger in a Redis Stream: several machines, one log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import accumulate
+from typing import Any
+
+from redis import exceptions as redis
+
+from gateway.ledger.chain import BEGINNING, canonical, digest
+from gateway.ledger.redis_clients import ANSWER_S, Clients
+from gateway.ledger.redis_faults import told
+from gateway.ledger.redis_health import weaknesses
+from gateway.ledger.redis_scripts import APPEND, CLAIM, READ
+from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable
+from gateway.records import AUDIT_ONLY, Entry, Record
+from gateway.redis_url import RedisUrl
+
+LONGEST_S = 3.0
+"""For one call, connecting and signing in to Redis included."""
+
+BRIEF_S = 1.5
+"""For a call that a sign-in can do without."""
+
+SLICE_S = 1.0
+"""A reader that waits looks that often whether its place is still there."""
+
+AT_ONCE = 32
+"""Commands under way; more of them wait, within the same bound."""
+
+REST_S = 2.0
+"""After a call that got no answer, those that a sign-in can do without are not made at all for so long."""
+
+TRIES = 100
+"""For one append; each time in vain another process has appended."""
+
+SCAN = 5000
+"""Entries that Redis looks at in one step; others wait meanwhile, some 10 ms."""
+
+
+class RedisStore:
+    """A store in the Redis at *url*; its keys begin with ``wecom-gateway:`` and *owner*, or the URL's own prefix.
+
+    A position is the entry's id in the stream and the beginning of its digest: after a loss another entry may have its id.
+    """
+
+    def __init__(self, url: RedisUrl, owner: str, clock: Callable[[], float]) -> None:
+        self._prefix = f"wecom-gateway:{url.prefix or owner}:"
+        self._stream = f"{self._prefix}ledger"
+        self._clock = clock
+        self._shown = url.shown
+        self._clients = Clients(url)
+        self._redis = self._clients.make()
+        self._waiting = self._clients.make(answer_s=SLICE_S + ANSWER_S)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._appending = asyncio.Lock()
+        self._hung_until = 0.0
+        self._last = BEGINNING  # the digest that we believe to stand at the end
+
+    @property
+    def address(self) -> str:
+        return self._shown
+
+    async def open(self) -> None:
+        """Look whether it is there; the stream comes with the first record."""
+        await self.head()
+
+    async def close(self) -> None:
+        await self._clients.close()
+
+    async def append(self, records: Sequence[Record]) -> list[Entry]:
+        tidied = [record.tidied() for record in records]
+        if not tidied:
+            return []
+        async with self._asking(), self._appending:
+            for _ in range(TRIES):
+                links = _chain(self._last, tidied)
+                rows = zip(tidied, links, strict=True)
+                words = (word for record, link in rows for word in (int(record.at * 1000), link, record.kind, canonical(record)))
+                ids, last = await self._redis.eval(APPEND, 1, self._stream, self._last, *words)
+                self._last = str(last)
+                if last == links[-1]:
+                    return [Entry(_position(*each[:2]), each[2], each[1]) for each in zip(ids, links, tidied, strict=True)]
+        raise LedgerUnavailable(f"{self._shown}: others always append first")
+
+    async def head(self) -> str:
+        return await self._last_up_to("+")
+
+    async def seek(self, since: float) -> str:
+        """No id is below the time of a record before it: see :data:`~gateway.ledger.redis_scripts.APPEND`."""
+        return await self._last_up_to(str(max(int(since * 1000) - 1, 0)))
+
+    async def read(self, after: str = "", limit: int = 1000, *, in_force: bool = False) -> list[Entry]:
+        place, _, link = after.rpartition("-")
+        unwanted = AUDIT_ONLY if in_force else ()
+        entries: list[Entry] = []
+        while (wanted := limit - len(entries)) > 0:
+            scan = SCAN if in_force else min(SCAN, wanted)
+            async with self._asking():
+                found = await self._redis.eval(READ, 1, self._stream, place or "0-0", link, wanted, scan, *unwanted)
+                if found is None:
+                    raise LedgerLost(f"{self._shown} no longer holds entry {place}: data lost, or an older copy took over")
+                page, last = found
+                entries += self._entries(page)
+                if not last:
+                    break
+                place, link = last[0], last[1][1]
+        return entries
+
+    async def wait(self, after: str, timeout_s: float) -> None:
+        place = after.rpartition("-")[0] or "0-0"
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while (slice_s := min(SLICE_S, end - loop.time())) > 0:
+            with told(self._shown):
+                async with asyncio.timeout(slice_s + LONGEST_S):
+                    if await self._waiting.xread({self._stream: place}, count=1, block=max(1, int(slice_s * 1000))):
+                        return
+            if after and await self._is_gone(place, after):
+                return
+
+    async def claim(self, key: str, until: float) -> bool:
+        async with self._briefly():
+            name, now = f"{self._prefix}claim:{key}", self._clock()
+            return bool(int(await self._redis.eval(CLAIM, 1, name, now, until, _life_ms(now, until))))
+
+    async def put(self, key: str, value: str, until: float) -> None:
+        async with self._briefly():
+            life_ms = _life_ms(self._clock(), until)
+            _done(await self._redis.set(f"{self._prefix}value:{key}", f"{until} {value}", px=life_ms))
+
+    async def get(self, key: str) -> str | None:
+        async with self._briefly():
+            until, _, value = (await self._redis.get(f"{self._prefix}value:{key}") or "0").partition(" ")
+            return value if float(until) > self._clock() else None
+
+    async def mark(self, name: str) -> str:
+        async with self._asking():
+            return str(await self._redis.get(f"{self._prefix}mark:{name}") or "")
+
+    async def keep_mark(self, name: str, position: str) -> None:
+        async with self._asking():
+            _done(await self._redis.set(f"{self._prefix}mark:{name}", position))
+
+    async def trim(self, before: float) -> int:
+        return 0
+
+    async def problems(self) -> list[str]:
+        try:
+            async with self._asking():
+                return [f"{self._shown}: {weakness}" for weakness in await weaknesses(self._redis)]
+        except (LedgerUnavailable, LedgerBroken) as error:
+            return [str(error)]
+
+    @asynccontextmanager
+    async def _asking(self, longest_s: float = LONGEST_S) -> AsyncIterator[None]:
+        """One call, bounded in time."""
+        try:
+            with told(self._shown):
+                async with asyncio.timeout(longest_s), self._turns:
+                    yield
+        except LedgerUnavailable as error:
+            if isinstance(error.__cause__, (TimeoutError, redis.TimeoutError)):
+                self._hung_until = asyncio.get_running_loop().time() + REST_S
+            raise
+
+    @asynccontextmanager
+    async def _briefly(self) -> AsyncIterator[None]:
+        """A call that a sign-in can do without: not made to a server that has just let another one wait in vain."""
+        if asyncio.get_running_loop().time() < self._hung_until:
+            raise LedgerUnavailable(f"{self._shown} did not answer a moment ago")
+        async with self._asking(BRIEF_S):
+            yield
+
+    async def _last_up_to(self, place: str) -> str:
+        async with self._asking():
+            found = await self._redis.xrevrange(self._stream, max=place, count=1)
+            return _position(found[0][0], found[0][1]["d"]) if found else ""
+
+    async def _is_gone(self, place: str, position: str) -> bool:
+        async with self._asking():
+            found = await self._redis.xrange(self._stream, place, place)
+            return not found or _position(place, found[0][1]["d"]) != position
+
+    def _entries(self, found: Sequence[Sequence[Any]]) -> list[Entry]:
+        """What the script gave: ``[id, ["d", digest, "k", kind, "r", record]]`` each."""
+        try:
+            records = json.loads("[" + ",".join(words[5] for _, words in found) + "]")  # at once: a million take seconds
+            both = zip(found, records, strict=True)
+            return [Entry(_position(place, words[1]), Record.of(record), words[1]) for (place, words), record in both]
+        except (ValueError, TypeError, LookupError) as error:
+            places = f"between {found[0][0]} and {found[-1][0]}"
+            raise LedgerBroken(f"{self._shown}: something in {self._stream} {places} is no record of ours") from error
+
+
+def _chain(last: str, records: Sequence[Record]) -> list[str]:
+    """The digests of *records* after the entry with digest *last*."""
+    return list(accumulate(records, digest, initial=last))[1:]
+
+
+def _life_ms(now: float, until: float) -> int:
+    return max(1, int((until - now) * 1000))
+
+
+def _done(answer: object) -> bool:
+    if answer is not True:
+        raise TypeError(f"SET: {answer!r}")
+    return True
+
+
+def _position(place: str, link: str) -> str:
+    return f"{place}-{link[:16]}"

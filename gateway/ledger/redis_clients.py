@@ -1,0 +1,80 @@
+"""Clients of the Redis that the setting ``store`` names: bounded in time, never repeating a command by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from gateway.redis_url import RedisUrl
+
+CONNECT_S = 2.0
+ANSWER_S = 2.0
+SENTINEL_S = 0.5
+"""For each of the sentinels: the first may be on the machine that went down."""
+
+
+class Clients:
+    """Makes clients for *url* and closes them."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._url = url
+        self._sentinel = _sentinel(url) if url.service else None
+        self._made: list[Any] = []
+
+    def make(self, *, answer_s: float = ANSWER_S) -> Any:
+        """A :class:`redis.asyncio.Redis` with connections of its own, whose commands may take *answer_s*.
+
+        Its types differ between releases of the library.
+        """
+        url, how = self._url, _common(self._url, answer_s) | _tls(self._url)
+        if self._sentinel is not None:
+            client = self._sentinel.master_for(url.service, **how)
+        elif url.path:
+            client = Redis(unix_socket_path=url.path, **how)
+        else:
+            client = Redis(host=url.hosts[0][0], port=url.hosts[0][1], **how)
+        self._made.append(client)
+        return client
+
+    async def close(self) -> None:
+        for client in (*self._made, *(self._sentinel.sentinels if self._sentinel is not None else ())):
+            await client.aclose()
+
+
+def _common(url: RedisUrl, answer_s: float) -> dict[str, Any]:
+    return {
+        "username": url.user or None,
+        "password": url.password.reveal() or None,
+        "db": url.db,
+        "protocol": 2,  # what every Redis since 5 speaks
+        "decode_responses": True,
+        "socket_connect_timeout": CONNECT_S,
+        "socket_timeout": answer_s,
+        "retry": Retry(NoBackoff(), 0),  # an append that may have arrived is not sent again
+    }
+
+
+def _tls(url: RedisUrl) -> dict[str, Any]:
+    if not url.tls:
+        return {}
+    return {
+        "ssl": True,
+        "ssl_ca_certs": url.ca_file or None,
+        "ssl_certfile": url.cert_file or None,
+        "ssl_keyfile": url.key_file or None,
+    }
+
+
+def _sentinel(url: RedisUrl) -> Any:
+    how = {
+        "password": url.sentinel_password.reveal() or None,
+        "protocol": 2,
+        "socket_connect_timeout": SENTINEL_S,
+        "socket_timeout": SENTINEL_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return Sentinel(list(url.hosts), sentinel_kwargs=how | _tls(url))  # type: ignore[no-untyped-call]

@@ -1,0 +1,61 @@
+"""What goes wrong with a Redis, told in a sentence that names what to change."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions as redis
+
+from gateway.errors import GatewayError
+from gateway.ledger.store import LedgerBroken, LedgerUnavailable
+
+_CLUSTER = "is a Redis Cluster, where one log cannot be: use one Redis, or several with sentinels"
+_NONE = ()
+
+_FOR_GOOD = (
+    (redis.MovedError, "MOVED", _CLUSTER),
+    (redis.ClusterCrossSlotError, "CROSSSLOT", _CLUSTER),
+    (_NONE, "WRONGTYPE", "holds something else under our key: give store a prefix of its own, like ?prefix=gateway"),
+)
+"""The library's class, the word that Redis begins such an error with, and what it means: waiting does not help."""
+
+_FOR_NOW = (
+    (redis.AuthenticationError, "NOAUTH", "does not let us in; look at user and password in store: {said}"),
+    (redis.NoPermissionError, "NOPERM", "does not let our user do this; allow it by ACL SETUSER: {said}"),
+    (redis.OutOfMemoryError, "OOM", "is full: raise maxmemory, and keep maxmemory-policy noeviction"),
+    (redis.ReadOnlyError, "READONLY", "is a read-only replica: store must name the master, or the sentinels that know it"),
+    (redis.BusyLoadingError, "LOADING", "is still loading its data"),
+    (redis.MasterDownError, "MASTERDOWN", "is a replica that has lost its master"),
+    (_NONE, "MISCONF", "cannot write to its disk and takes nothing more; its own log says why"),
+    (_NONE, "NOREPLICAS", "has fewer replicas than its min-replicas-to-write and takes nothing"),
+    (redis.InvalidResponse, "", "does not talk like a Redis: another service listens there, or it wants rediss://"),
+    ((redis.TimeoutError, TimeoutError), "", "does not answer in time"),
+    (ssl.SSLError, "", "has a certificate that we do not trust; name its CA by ?ca_file=… in store: {said}"),
+    ((redis.ConnectionError, OSError), "", "cannot be reached: {said}"),
+    (redis.ResponseError, "", "refuses: {said}"),
+    (Exception, "", "gives an answer that makes no sense"),
+)
+
+
+@contextmanager
+def told(shown: str) -> Iterator[None]:
+    """Turn whatever a Redis client raises into LedgerUnavailable or LedgerBroken; *shown* says which Redis, without password."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except Exception as error:  # a server that is no Redis breaks the library in any way
+        if fault := _fault(_FOR_GOOD, error):
+            raise LedgerBroken(f"{shown} {fault}") from error
+        raise LedgerUnavailable(f"{shown} {_fault(_FOR_NOW, error)}") from error
+
+
+def _fault(faults: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...], error: Exception) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    errors = (error, error.__context__)  # the library puts its own class around a broken TLS handshake
+    for kind, word, fault in faults:
+        if any(isinstance(each, kind) for each in errors) or (word and f"{word} " in said):
+            return fault.format(said=said)
+    return ""

@@ -1,0 +1,63 @@
+"""What must happen in Redis in one step. An entry is a digest ``d``, its kind ``k`` and its record ``r``, in that order."""
+
+from __future__ import annotations
+
+APPEND = """
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local digest = last and last[2][2] or ''
+local ids, count = {}, (#ARGV - 1) / 4
+if digest == ARGV[#ARGV - 2] then
+  for i, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', count)) do ids[count + 1 - i] = entry[1] end
+  return {ids, digest}
+end
+if digest ~= ARGV[1] then return {ids, digest} end
+for i = 2, #ARGV, 4 do
+  local entry = {'d', ARGV[i + 1], 'k', ARGV[i + 2], 'r', ARGV[i + 3]}
+  local id = redis.pcall('XADD', KEYS[1], ARGV[i] .. '-0', unpack(entry))
+  if type(id) == 'table' then id = redis.call('XADD', KEYS[1], '*', unpack(entry)) end
+  ids[#ids + 1] = id
+end
+return {ids, ARGV[#ARGV - 2]}
+"""
+"""Append if the digest at the end is ARGV[1]; gives the new ids, none if it is not, and the digest at the end now.
+
+Where all stands at the end already, an earlier attempt arrived whose answer was lost: its ids are given, and nothing is
+appended twice.
+
+Each record is ARGV's next four: its time in ms, its digest, its kind and its text. An id is the record's own time, or comes
+after the last id where that is not earlier: ids rise whatever the clocks of Redis and its replicas do, and none is below the
+time of a record that stands before it.
+"""
+
+READ = """
+local place, digest, most, scan = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local unwanted, found, scanned, last = {}, {}, 0, nil
+for i = 5, #ARGV do unwanted[ARGV[i]] = true end
+if place ~= '0-0' then
+  local there = redis.call('XRANGE', KEYS[1], place, place)[1]
+  if not there or string.sub(there[2][2], 1, #digest) ~= digest then return false end
+end
+local read = redis.call('XREAD', 'COUNT', scan, 'STREAMS', KEYS[1], place)
+for _, entry in ipairs(read and read[1][2] or {}) do
+  scanned, last = scanned + 1, entry
+  if not unwanted[entry[2][4]] then found[#found + 1] = entry end
+  if #found == most then break end
+end
+return {found, scanned == scan and #found < most and last or ''}
+"""
+"""The entries after ARGV[1], "0-0" or the id of one whose digest begins with ARGV[2]; nil where that is not there.
+
+At most ARGV[3] of them, out of ARGV[4] that are looked at, without the kinds in ARGV[5] and on. With them the entry to go on from
+where more must be looked at, else an empty text.
+"""
+
+CLAIM = """
+local held = redis.call('GET', KEYS[1])
+if held and tonumber(held) > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+"""Claim for the one who asks, at the Unix second ARGV[1], until ARGV[2]: 1, or 0 where somebody holds it.
+
+Redis forgets it after ARGV[3] ms.
+"""

@@ -1,0 +1,385 @@
+"""Redis away, hanging, full, read-only, misconfigured or something else: told in a bounded time, with what to change."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger import LedgerBroken, LedgerUnavailable
+from gateway.ledger.redis import LONGEST_S, RedisStore
+from gateway.records import Record
+from gateway.redis_url import RedisUrl
+from tests.conftest import free_port
+from tests.ledger.redis_server import RedisServer, running
+
+RECORD = Record("revoked", 1_800_000_000.0, member="zhangsan")
+BOUND_S = LONGEST_S + 1
+CLUSTER = ("--cluster-enabled", "yes")
+
+Opened = Callable[[str], RedisStore]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    """Makes stores, each as a process of its own has one."""
+    made: list[RedisStore] = []
+
+    def make(url: str) -> RedisStore:
+        made.append(RedisStore(RedisUrl.parse(url), "corp:1", time.time))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()
+
+
+async def members(store: RedisStore) -> list[str]:
+    return [entry.record.member for entry in await store.read()]
+
+
+async def test_killed_and_restarted_nothing_confirmed_is_missing(opened: Opened, server: RedisServer) -> None:
+    """With appendonly and appendfsync always, what was confirmed the moment before a kill is there after it."""
+    store = opened(server.url)
+    for number in range(20):
+        await store.append([Record("revoked", 1.0, member=f"m{number}")])
+        await server.restart()
+
+    assert await members(store) == [f"m{number}" for number in range(20)]
+
+
+async def test_the_first_call_after_a_restart_succeeds(opened: Opened, server: RedisServer) -> None:
+    """Connections that broke meanwhile are replaced; nobody sees an error for them."""
+    store = opened(server.url)
+    await asyncio.gather(*(store.claim(f"k{number}", time.time() + 60) for number in range(20)))
+    await server.restart()
+
+    assert all(await asyncio.gather(*(store.claim(f"l{number}", time.time() + 60) for number in range(20))))
+
+
+async def test_a_stopped_server_is_told_at_once(opened: Opened, server: RedisServer) -> None:
+    """With nothing listening, every call says so, and a reader that waits is woken by it."""
+    store = opened(server.url)
+    place = (await store.append([RECORD]))[0].position
+    waiting = asyncio.create_task(store.wait(place, 30))
+    await asyncio.sleep(0.1)
+    await server.kill()
+
+    for call in (lambda _: waiting, *CALLS.values()):
+        async with asyncio.timeout(1):
+            with pytest.raises(LedgerUnavailable, match="cannot be reached"):
+                await call(store)
+    assert "cannot be reached" in (await store.problems())[0]
+
+
+Call = Callable[[RedisStore], Awaitable[object]]
+CALLS: dict[str, Call] = {
+    "append": lambda store: store.append([RECORD]),
+    "read": lambda store: store.read(),
+    "wait": lambda store: store.wait("", 30),
+    "claim": lambda store: store.claim("a", 1.0),
+    "put": lambda store: store.put("a", "b", 1.0),
+    "keep_mark": lambda store: store.keep_mark("a", "b"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("connected", [True, False], ids=["connected", "not yet connected"])
+async def test_a_hanging_server_holds_nobody_up(opened: Opened, server: RedisServer, call: Call, connected: bool) -> None:
+    """A server that takes connections and answers nothing costs a caller some seconds, not for ever."""
+    store = opened(server.url)
+    if connected:
+        await store.open()
+    server.hold()
+    begun = time.monotonic()
+    with pytest.raises(LedgerUnavailable, match="does not answer in time"):
+        await call(store)
+    took_s = time.monotonic() - begun
+    server.go_on()
+
+    assert took_s < BOUND_S
+    await store.append([RECORD])
+
+
+async def test_an_append_that_arrived_after_all_is_not_repeated(opened: Opened, server: RedisServer) -> None:
+    """Who got no answer and appends the same again finds it stored, once."""
+    store = opened(server.url)
+    await store.append([RECORD])
+    server.hold()
+    batch = [Record("revoked", 2e9, member=member) for member in ("a", "b", "c")]
+    with pytest.raises(LedgerUnavailable):
+        await store.append(batch)
+    server.go_on()
+
+    entries = await store.append(batch)
+    assert await members(store) == ["zhangsan", "a", "b", "c"]
+    assert await store.read(entries[0].position) == entries[1:]
+
+
+async def test_many_callers_of_a_hanging_server_all_hear_in_time(opened: Opened, server: RedisServer) -> None:
+    """Two hundred callers at once each get their answer within the bound, not one after the other."""
+    store = opened(server.url)
+    server.hold()
+    begun = time.monotonic()
+    told = await asyncio.gather(*(store.append([RECORD]) for _ in range(200)), return_exceptions=True)
+
+    assert {type(each) for each in told} == {LedgerUnavailable}
+    assert time.monotonic() - begun < BOUND_S + 1
+
+
+async def test_a_sign_in_does_not_wait_for_a_hanging_server_again_and_again(opened: Opened, server: RedisServer) -> None:
+    """After one call in vain, what a sign-in can do without fails at once for a moment."""
+    store = opened(server.url)
+    server.hold()
+    with pytest.raises(LedgerUnavailable):
+        await store.claim("a", time.time() + 60)
+    begun = time.monotonic()
+    for number in range(100):
+        with pytest.raises(LedgerUnavailable, match="a moment ago"):
+            await store.claim(f"k{number}", time.time() + 60)
+
+    assert time.monotonic() - begun < 1
+
+
+async def test_a_caller_who_leaves_breaks_nothing(opened: Opened, server: RedisServer) -> None:
+    """Who is cancelled in the middle of a call leaves no answer behind for the next to take for its own."""
+    store = opened(server.url)
+    await store.put("value", "of nobody else", time.time() + 60)
+    server.hold()
+    asking = asyncio.create_task(store.get("value"))
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    await asyncio.wait([asking])
+    server.go_on()
+
+    assert await store.get("other") is None
+
+
+async def test_a_full_server_takes_no_record_and_still_gives_them(opened: Opened, server: RedisServer) -> None:
+    """With maxmemory reached, an append fails and names the setting; reading goes on; with room again it works."""
+    store = opened(server.url)
+    await store.append([RECORD])
+    await server.do("CONFIG", "SET", "maxmemory", "100kb")
+
+    for call in (CALLS["append"], CALLS["claim"]):
+        with pytest.raises(LedgerUnavailable, match=r"is full: raise maxmemory.*noeviction"):
+            await call(store)
+    assert await members(store) == ["zhangsan"]
+    assert any("nearly full" in problem for problem in await store.problems())
+    await server.do("CONFIG", "SET", "maxmemory", 0)
+    await store.append([RECORD])
+    assert len(await store.read()) == 2
+
+
+async def test_a_replica_is_not_written_to(opened: Opened, server: RedisServer, tmp_path: Path) -> None:
+    """A read-only replica refuses records and says that store must name the master."""
+    async with running(tmp_path / "replica", "--replicaof", f"127.0.0.1 {server.port}") as replica:
+        store = opened(replica.url)
+        with pytest.raises(LedgerUnavailable, match="read-only replica: store must name the master"):
+            await store.append([RECORD])
+        with pytest.raises(LedgerUnavailable, match="read-only replica"):
+            await store.claim("a", time.time() + 60)
+
+        assert any("read-only replica" in problem for problem in await store.problems())
+
+
+@pytest.mark.parametrize("login", [":wrong@", "nobody:secret@", ""], ids=["wrong password", "unknown user", "no password"])
+async def test_a_wrong_password_is_told_without_it(opened: Opened, tmp_path: Path, login: str) -> None:
+    """The message names the setting and holds no password, the wrong one as little as the right one."""
+    async with running(tmp_path / "redis", "--requirepass", "the-right-one") as server:
+        store = opened(server.url.replace("//", f"//{login}"))
+        with pytest.raises(LedgerUnavailable, match="does not let us in; look at user and password in store") as told:
+            await store.open()
+        await opened(server.url.replace("//", "//:the-right-one@")).append([RECORD])
+
+    assert "wrong@" not in str(told.value)
+    assert "wrong" not in store.address
+
+
+async def test_a_password_where_none_is_set_is_told(opened: Opened, server: RedisServer) -> None:
+    """A password for a Redis that has none is a mistake too: anybody else gets in without."""
+    with pytest.raises(LedgerUnavailable, match="does not let us in"):
+        await opened(server.url.replace("//", "//:secret@")).open()
+
+
+async def test_a_password_changed_under_us_is_told(opened: Opened, server: RedisServer) -> None:
+    """Connections that are open keep working; a new one is refused with the reason."""
+    store = opened(server.url)
+    await store.append([RECORD])
+    await server.do("CONFIG", "SET", "requirepass", "new")
+    await server.do("CLIENT", "KILL", "TYPE", "normal", password="new")
+
+    with pytest.raises(LedgerUnavailable, match="look at user and password"):
+        await store.append([RECORD])
+
+
+async def test_a_user_with_too_few_rights_is_told_which(opened: Opened, server: RedisServer) -> None:
+    """What the ACL forbids is named as Redis names it."""
+    await server.do("ACL", "SETUSER", "gate", "on", ">secret", "~*", "+@read")
+    store = opened(server.url.replace("//", "//gate:secret@"))
+
+    with pytest.raises(LedgerUnavailable, match=r"allow it by ACL SETUSER: .*eval"):
+        await store.append([RECORD])
+
+
+async def test_a_user_of_the_ledger_needs_little(opened: Opened, server: RedisServer) -> None:
+    """The rights that the README names are enough for everything."""
+    rights = "+eval +set +get +del +xadd +xread +xrange +xrevrange +xtrim +xlen +info"
+    await server.do("ACL", "SETUSER", "gate", "on", ">secret", "~wecom-gateway:*", *rights.split())
+    store = opened(server.url.replace("//", "//gate:secret@"))
+    await store.open()
+    entry = (await store.append([RECORD]))[0]
+    await store.wait(entry.position, 0.1)
+    assert await store.claim("a", time.time() + 60)
+    await store.put("a", "b", time.time() + 60)
+    await store.keep_mark("a", "b")
+
+    assert (await store.get("a"), await store.mark("a"), await store.read()) == ("b", "b", [entry])
+    assert await store.read(in_force=True) == [entry]
+    assert any("CONFIG GET is refused" in problem for problem in await store.problems())
+
+
+async def test_a_loading_server_is_waited_for(opened: Opened, server: RedisServer) -> None:
+    """A server that still reads its files says so; it is not taken for one without records."""
+    store = opened(server.url)
+    await store.append([Record("revoked", 1.0, member=f"m{number}") for number in range(10)])
+    await server.do("EVAL", "for i = 1, 8000 do redis.call('SET', 'k' .. i, 'x') end", 0)
+    await server.kill()
+    server.options += ("--key-load-delay", "200")
+    starting = asyncio.create_task(server.start())
+    said: set[str] = set()
+    while not starting.done():
+        try:
+            await store.head()
+        except LedgerUnavailable as error:
+            said.add(str(error).partition(" ")[2])
+        await asyncio.sleep(0.01)
+
+    assert "is still loading its data" in said
+    assert len(await store.read()) == 10
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"+OK\r\n",
+        b":1\r\n",
+        b"*1\r\n$3\r\nfoo\r\n",
+        b"\xff\xfe\x00",
+        b"",
+    ],
+    ids=["http", "OK to everything", "numbers", "lists", "bytes", "closes"],
+)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_what_is_no_redis_is_told(opened: Opened, answer: bytes, call: Call) -> None:
+    """A stranger's answers are an error of the store's own kind, whatever they are."""
+
+    async def strange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while answer and await reader.read(10_000):
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(strange, "127.0.0.1", port := free_port()):
+        store = opened(f"redis://127.0.0.1:{port}")
+        try:
+            told = f"none: {await call(store)}"
+        except (LedgerUnavailable, LedgerBroken) as error:
+            told = str(error)
+        await store.close()
+
+    plausible = {(CALLS["claim"], b":1\r\n"), (CALLS["put"], b"+OK\r\n"), (CALLS["keep_mark"], b"+OK\r\n")}
+    assert told.startswith(f"redis://127.0.0.1:{port}") or (call, answer) in plausible
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--appendonly", "no"), "appendonly is no"),
+        (("--appendfsync", "everysec"), "appendfsync is everysec"),
+        (("--no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite is yes"),
+        (("--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"), "maxmemory-policy is allkeys-lru"),
+        (("--maxmemory", "1gb", "--maxmemory-policy", "volatile-ttl"), "maxmemory-policy is volatile-ttl"),
+        (("--rename-command", "CONFIG", ""), "appendfsync cannot be checked"),
+        (("--rename-command", "INFO", ""), "INFO is refused"),
+        (("--cluster-enabled", "yes"), "Redis Cluster"),
+    ],
+    ids=lambda each: " ".join(each[:2]).strip("-") if isinstance(each, tuple) else None,
+)
+async def test_a_weak_server_is_reported(opened: Opened, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    """What would lose a confirmed record is said with the setting to change, and nothing else is complained of."""
+    async with running(tmp_path / "redis", *options) as server:
+        problems = await opened(server.url).problems()
+
+    assert len(problems) == 1
+    assert said in problems[0]
+    assert problems[0].startswith(server.url)
+
+
+async def test_a_safe_server_is_not_complained_of(opened: Opened, server: RedisServer) -> None:
+    """With appendonly yes, appendfsync always and no eviction there is nothing to say."""
+    assert await opened(server.url).problems() == []
+
+
+async def test_a_cluster_is_refused(opened: Opened, tmp_path: Path) -> None:
+    """One log cannot be spread over a cluster: a node says that our key belongs elsewhere, and we say what to use."""
+    async with running(tmp_path / "one", *CLUSTER) as server, running(tmp_path / "two", *CLUSTER) as other:
+        await server.do("CLUSTER", "MEET", "127.0.0.1", other.port)
+        await other.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        await other.do("CLUSTER", "BUMPEPOCH")
+        async with asyncio.timeout(20):
+            while "cluster_state:ok" not in await server.do("CLUSTER", "INFO"):
+                await asyncio.sleep(0.05)
+        with pytest.raises(LedgerBroken, match="is a Redis Cluster"):
+            await opened(server.url).append([RECORD])
+
+
+async def test_a_unix_socket_serves(opened: Opened, tmp_path: Path) -> None:
+    """unix:// reaches a Redis without a port."""
+    path = tmp_path / "redis.sock"
+    async with running(tmp_path / "redis", "--unixsocket", str(path)):
+        store = opened(f"unix://{path}?db=2")
+        await store.append([RECORD])
+
+        assert await members(store) == ["zhangsan"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself; its key beside it."""
+    path = tmp_path / "cert.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=redis"
+    to = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", str(path))
+    subprocess.run([*make.split(), *to], check=True, capture_output=True)
+    return path
+
+
+async def test_tls_needs_a_certificate_that_we_trust(opened: Opened, tmp_path: Path, certificate: Path) -> None:
+    """rediss:// works with the CA named by ca_file, and refuses a certificate that nobody vouches for."""
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", f"{certificate}.key", "--tls-auth-clients", "no")
+    port = free_port()
+    async with running(tmp_path / "redis", "--tls-port", str(port), "--tls-ca-cert-file", str(certificate), *files):
+        store = opened(f"rediss://127.0.0.1:{port}?ca_file={certificate}")
+        await store.append([RECORD])
+        assert await members(store) == ["zhangsan"]
+
+        with pytest.raises(LedgerUnavailable, match="name its CA by"):
+            await opened(f"rediss://127.0.0.1:{port}").open()
+        with pytest.raises(LedgerUnavailable):
+            await opened(f"redis://127.0.0.1:{port}").open()
+
+
+async def test_a_name_that_does_not_exist_is_told(opened: Opened) -> None:
+    """A host that DNS does not know is named in the message."""
+    with pytest.raises(LedgerUnavailable, match=r"redis\.invalid.* cannot be reached"):
+        await opened("redis://redis.invalid").open()
