@@ -128,16 +128,9 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
     """Build the parts that *config* asks for."""
     lasting.watch.pace(config.recheck.every, config.recheck.per_minute)
     sealer = Sealer(config.signing_keys)
-<<<<<<< HEAD
-    wecom = config.wecom
-    endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
-    app = App(config.corp_id, config.agent_id, config.app_secret)
     proven = {site.name: str(site.origin) for site in config.sites if site.jwt}
     prover = Prover(config.signing_keys, proven, corp_id=config.corp_id, agent_id=config.agent_id)
-    client = WeCom(app, endpoints, http, lasting.cache, lasting.clock)
-=======
     client = connected(config, http, lasting.cache, lasting.clock)
->>>>>>> 09732de (check --who: would this member pass, and which part of the rule decides; --uri finds the rule of a location)
     rules = Rules(config.rules, map(reference, config.tags))
     shared = Shared(lasting.cache, lasting.resolved, lasting.ledger.note, lasting.telemetry, lasting.clock)
     return Parts(

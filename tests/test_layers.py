@@ -14,12 +14,8 @@ ROOT = Path(gateway.__file__).parent
 
 PURE = (
     *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "session", "watch", "hold"),
-    *("standing", "history", "criteria", "rules", "wording", "tokens"),
-<<<<<<< HEAD
-    *("urls", "sites", "signin", "brake", "values", "config"),
-=======
+    *("standing", "history", "criteria", "rules", "wording", "verdicts", "tokens"),
     *("urls", "sites", "signin", "brake", "redis_url", "values", "config"),
->>>>>>> d666d74 (store = redis://…: the ledger in a Redis Stream, for several machines; what its settings or its faults can lose is told, and found again)
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
 

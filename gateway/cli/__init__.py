@@ -6,19 +6,11 @@ import sys
 
 import click
 
-<<<<<<< HEAD
-from gateway.cli import ledger, recheck, serving, sessions, trying
+from gateway.cli import check, ledger, recheck, serving, sessions, trying
 from gateway.cli.group import cli
 from gateway.errors import ConfigError
 
-__all__ = ["cli", "ledger", "main", "recheck", "serving", "sessions", "trying"]
-=======
-from gateway.cli import check, recheck, serving, trying
-from gateway.cli.group import cli
-from gateway.errors import ConfigError
-
-__all__ = ["check", "cli", "main", "recheck", "serving", "trying"]
->>>>>>> 09732de (check --who: would this member pass, and which part of the rule decides; --uri finds the rule of a location)
+__all__ = ["check", "cli", "ledger", "main", "recheck", "serving", "sessions", "trying"]
 
 
 def main() -> None:
