@@ -135,6 +135,13 @@ class TestSinglePage:
 class TestManyHosts:
     """Two sites, one callback host."""
 
+    async def test_the_settings_in_its_header_are_these(self, stand: Stand) -> None:
+        """Names, addresses and callback host of the example's own comment are those that it is tried with."""
+        stated = settings("many-hosts.conf")
+
+        assert stated["site"] == [{"name": str(site.name), "public_url": str(site.public_url)} for site in stand.config.site]
+        assert stated["callback_site"] == stand.config.callback.name
+
     async def test_each_has_its_session(self, stand: Stand) -> None:
         """A member signs in at the second site by way of the first; neither's session opens the other."""
         first = await stand.member(host="oa.example.com")
