@@ -73,6 +73,7 @@ class Machine:
     listen: dict[str, str]
     http: aiohttp.ClientSession
     stack: AsyncExitStack
+    store: str = ""  #: another than the SQLite file beside the settings
 
     def write(self, *, keys: tuple[str, ...] = (KEY,), more: str = "") -> None:
         state = self.sandbox.state
@@ -80,7 +81,7 @@ class Machine:
         self.file.write_text(
             f'corp_id = "{state.corp_id}"\nagent_id = {state.agent_id}\napp_secret = "{state.secret}"\n'
             f'public_url = "http://localhost:8080"\nsigning_keys = {list(keys)}\n{more}\n'
-            f'store = "sqlite://{self.file.parent}/ledger.sqlite3"\n'
+            f'store = "{self.store or f"sqlite://{self.file.parent}/ledger.sqlite3"}"\n'
             f'[wecom]\napi_url = "{self.sandbox.url}"\nauthorize_url = "{self.sandbox.url}"\nlogin_url = "{self.sandbox.url}"\n'
             f"[listen]\n{listen}\n",
             "utf-8",
