@@ -86,7 +86,7 @@ async def _resolved(config: Config, clock: Clock) -> Resolved:
     resolved, address = Resolved(), str(config.store)
     if _missing(address):
         return resolved
-    store = store_at(address, clock)
+    store = store_at(address, config.owner, clock)
     try:
         await store.open()
         position = ""

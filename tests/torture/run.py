@@ -66,7 +66,7 @@ class Torture:
         self._logs: list[str] = []
         config = load(machine.file, {})
         self._sealer = Sealer(config.signing_keys)
-        self._store: Store = store_at(config.store, time.time)
+        self._store: Store = store_at(config.store, config.owner, time.time)
 
     async def run(self, seconds: float) -> dict[str, Any]:
         for number in range(PEOPLE):
