@@ -8,7 +8,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY nginx nginx
-RUN python -m venv /opt/wecom-gateway && /opt/wecom-gateway/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/wecom-gateway && /opt/wecom-gateway/bin/pip install --no-cache-dir '.[redis]'
 
 FROM python:3.11-slim-bookworm
 # The number is fixed: files mounted as secrets must be readable by it.

@@ -253,7 +253,8 @@ def test_without_uvloop_it_serves_all_the_same(tmp_path: Path) -> None:
     """uvloop is for speed only: where it is absent the gateway starts on asyncio's own loop."""
     path = tmp_path / "gateway.toml"
     listen = "\n".join(f'{name} = "unix:{tmp_path}/{name}"' for name in ("check", "pages", "ops"))
-    path.write_text(SETTINGS.format(site=ONE_SITE).partition("[listen]")[0] + "[listen]\n" + listen)
+    store = f'store = "sqlite://{tmp_path}/ledger.sqlite3"\n'
+    path.write_text(store + SETTINGS.format(site=ONE_SITE).partition("[listen]")[0] + "[listen]\n" + listen)
     program = "import sys; sys.modules['uvloop'] = None; from gateway.cli import main; main()"
     with started("-c", program, "serve", "--config", path) as process:
         assert f"check unix:{tmp_path}/check" in line_with(process, "listening")
@@ -261,3 +262,16 @@ def test_without_uvloop_it_serves_all_the_same(tmp_path: Path) -> None:
         process.communicate(timeout=60)
 
     assert process.returncode == 0
+
+
+def test_redis_without_its_package_is_named(settings: Path) -> None:
+    """`store = "redis://…"` where the package is not installed is a mistake of the settings that says what to install."""
+    settings.write_text('store = "redis://127.0.0.1:1/0"\n' + settings.read_text())
+    program = "import sys; sys.modules['redis'] = None; from gateway.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", program, "serve", "--config", str(settings)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert found.returncode == 1
+    assert "store: Redis needs a further package (redis): pip install 'wecom-gateway[redis]'" in found.stderr
+    assert "Traceback" not in found.stderr
