@@ -124,7 +124,7 @@ class Holders:
         attribute, account, instead = (record.details.get(name) for name in ("attribute", "account", "instead_of"))
         if record.kind != "account" or not isinstance(attribute, str) or not isinstance(account, str):
             return
-        if isinstance(instead, str):
+        if isinstance(instead, str) and self.holder(attribute, account).casefold() == instead.casefold():
             self.release(attribute, instead)
         self.hold(attribute, account, record.member, record.at)
 

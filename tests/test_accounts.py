@@ -18,6 +18,7 @@ from gateway.accounts import MAX_CHARACTERS, Accounts, Holders, Source, read, sa
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.errors import ConfigError
+from gateway.ledger.retention import survivors
 from gateway.member import Member
 from gateway.records import Record
 from gateway.sandbox import Sandbox
@@ -301,6 +302,23 @@ class TestHolders:
 
         assert holders.holder("alias", "Sam") == "zhangsan"
         assert not holders.hold("alias", "Sam", "lisi", 2)
+
+    def test_instead_of_somebody_who_has_another_by_now(self) -> None:
+        """A record told again later does not take from the former holder what they have since."""
+        holders = Holders()
+        holders.heard(held("zhangsan", "Lee", 3))
+
+        holders.heard(held("lisi", "Sam", 2, instead_of="zhangsan"))
+
+        assert (holders.holder("alias", "Lee"), holders.holder("alias", "Sam")) == ("zhangsan", "lisi")
+
+    def test_outlives_the_retention(self) -> None:
+        """The ledger carries over who holds which account, the last word of each member on each attribute."""
+        old = [held("lisi", "Lee", 1), held("lisi", "Li", 2), held("zhangsan", "Sam", 3), held("wangwu", "Wu", 4)]
+
+        kept = survivors(old, [held("ZhangSan", "Zhang", 500)], 1000)
+
+        assert [(record.member, record.details["account"]) for record in kept] == [("lisi", "Li"), ("wangwu", "Wu")]
 
     def test_one_instead_of_another(self) -> None:
         """A record that says who has it no longer holds against who came first."""

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from gateway.records import Record
 
-SURVIVES = ("blocked", "unblocked", "token-issued", "token-revoked", "named", "revoked")
+SURVIVES = ("blocked", "unblocked", "token-issued", "token-revoked", "named", "account", "revoked")
 """The kinds that :func:`survivors` looks at; of every other kind nothing is in force for longer than a session lives."""
 
 
 def survivors(old: Iterable[Record], later: Iterable[Record], now: float) -> list[Record]:
     """Of the records *old*, about to be dropped, those still in force at *now*, given all *later* ones; marked ``carried``.
 
-    Members blocked, tokens that could still be used or are revoked, what the names of the settings were resolved to. Of
-    revocations only those of members for whom a token acts: sessions end much sooner.
+    Members blocked, tokens that could still be used or are revoked, what the names of the settings were resolved to, who holds
+    which account. Of revocations only those of members for whom a token acts: sessions end much sooner.
     """
     last = {key: record for record in old if (key := _about(record))}
     newer = {key: record for record in later if (key := _about(record))}
@@ -44,6 +44,8 @@ def _about(record: Record) -> tuple[str, str] | None:
         return record.kind, str(details.get("id"))
     if record.kind == "named":
         return "named", f"{details.get('kind')} {details.get('name')}"
+    if record.kind == "account":
+        return "account", f"{record.member.casefold()} {details.get('attribute')}"
     if record.kind == "revoked" and record.member and not record.session:
         return "revoked", record.member.casefold()
     return None
