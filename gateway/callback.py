@@ -78,11 +78,14 @@ async def _completed(parts: Parts, asked: Asked, request: web.Request, sign_in: 
     if not code:
         raise LoginFailed("no-code", message="WeCom sent no code: refused or cancelled")
     key = parts.sealer.digest("code", f"{sign_in.state} {code}")
-    return await _once(parts, f"code {key}", lambda: _exchanged(parts, asked, code, sign_in))
+    return await _once(parts, f"code {key}", lambda: _exchanged(parts, asked, code, sign_in), again=True)
 
 
-async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, Session]]) -> Session:
-    """The session of the one sign-in for *key*, whichever process makes it; where it fails, it fails for everybody."""
+async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, Session]], *, again: bool = False) -> Session:
+    """The session of the one sign-in for *key*, whichever process makes it; where it fails, it fails for everybody.
+
+    With *again*, what a process began and did not end is tried once more: WeCom takes a code only once, so nothing is had twice.
+    """
 
     def pack(outcome: Session | GatewayError) -> str:
         ended = parts.sessions.to_claims(outcome) if isinstance(outcome, Session) else outcome.reason
@@ -90,6 +93,8 @@ async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, S
 
     async def made() -> Session:
         outcome = await among_processes(parts.ledger, key, parts.clock() + REMEMBERED_S, work, pack)
+        if outcome is None and again:
+            return await work()
         return outcome if isinstance(outcome, Session) else _of_another_process(parts, outcome)
 
     return _in_force(parts, await parts.once.run(key, made))
@@ -97,7 +102,7 @@ async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, S
 
 def _of_another_process(parts: Parts, text: str | None) -> Session:
     if text is None:
-        raise LoginFailed("code-spent", message="another process began this sign-in and did not end it")
+        raise LoginFailed("hand-over", message="another process began to take this hand-over and did not end it")
     try:
         outcome = parts.sealer.decrypt(OUTCOME, text)
         if isinstance(outcome, str):

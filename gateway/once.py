@@ -12,7 +12,7 @@ T = TypeVar("T")
 REMEMBERED_S = 60
 LIMIT = 10_000
 
-ELSEWHERE_S = 10.0
+ELSEWHERE_S = 5.0
 """How long the result of another process is waited for; it may have been killed in the middle."""
 LOOK_S = 0.05
 

@@ -154,7 +154,7 @@ class Torture:
         await self._ask(known, rng.choice(self._places))
         await asyncio.sleep(0.002)
 
-    async def _ask(self, known: Known, place: Place) -> None:
+    async def _ask(self, known: Known, place: Place) -> int:
         headers = {"Host": "localhost", "X-WeCom-Session": known.cookie}
         asked, started = time.monotonic(), place.started
         try:
@@ -162,8 +162,9 @@ class Torture:
                 reason = answer.headers.get("X-WeCom-Reason", "")
         except NEEDED:
             self.truth.counts["not answered"] += 1
-            return
+            return 0
         self.truth.answered(known, answer.status, reason, asked=asked, started=started, where=f"process {place.number}")
+        return answer.status
 
     # ── operators ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,9 +224,11 @@ class Torture:
     async def _audit(self) -> None:
         """Every process, every session; then the ledger itself."""
         await asyncio.sleep(1.5)
+        for known in self.truth.sessions:
+            answers = {await self._ask(known, place) for place in self._places}
+            if len(answers) > 1:
+                self.truth.violations.append(f"processes disagree about {known.id} of {known.member}: {answers}")
         for place in self._places:
-            for known in self.truth.sessions:
-                await self._ask(known, place)
             assert place.process
             await place.process.signal(signal.SIGTERM)
             await place.process.ends()
