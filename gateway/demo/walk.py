@@ -125,7 +125,7 @@ class Walk:
         _expect("status without a session", (await self.stranger.send("GET", self.url("/site/"), SCRIPT)).status, 401)
 
     async def rule_refuses(self) -> None:
-        """/finance/ refuses zhangsan by its rule"""
+        """/finance/ refuses zhangsan by its rule: department 管理中心 and below"""
         answer = await self.client.send("GET", self.url("/finance/"), SCRIPT)
         _expect("status", answer.status, 403)
         _expect("reason", json.loads(answer.text).get("reason"), "rule")
