@@ -25,7 +25,7 @@ LAYERS = (
     ("tree", "locations", "wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
     ("names", "snapshot"),
     ("directory",),
-    ("keys",),
+    ("keys", "issuing"),
     ("asked",),
     ("auth", "cookies", "ops", "trail"),
     ("admission",),

@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from gateway.cli import check, ledger, recheck, serving, sessions, trying
+from gateway.cli import check, ledger, recheck, serving, sessions, tokens, trying
 from gateway.cli.group import cli
 from gateway.errors import ConfigError
 
-__all__ = ["check", "cli", "ledger", "main", "recheck", "serving", "sessions", "trying"]
+__all__ = ["check", "cli", "ledger", "main", "recheck", "serving", "sessions", "tokens", "trying"]
 
 
 def main() -> None:

@@ -1,0 +1,176 @@
+"""Verbs for machines' tokens: issue, list, revoke; they need the ledger's store, not a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gateway.cli.group import cli, config_option
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.issuing import Issued, Wanted
+    from gateway.ledger import Store
+    from gateway.tokens import Token
+
+T = TypeVar("T")
+
+
+@cli.group()
+def token() -> None:
+    """Tokens for machines: scripts, CI, git, WebDAV."""
+
+
+def _name(_: click.Context, __: click.Parameter, value: str) -> str:
+    from gateway.values import READERS, Name
+
+    try:
+        return str(READERS[Name](value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+@token.command("issue")
+@click.option("--name", required=True, callback=_name, help="What to call it; the application sees token:NAME.")
+@click.option("--rule", "rules", required=True, multiple=True, help="A rule as nginx has it behind /_wecom/auth/; repeatable.")
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 366), help="How long it lives.")
+@click.option("--member", default="", help="A member in whose name it acts; it ends with that member's access.")
+@click.option("--site", default="", help="The site it is for, or all; needed with several.")
+@as_json
+@config_option
+def issue(config_path: Path | None, *, as_json: bool, **asked: Any) -> None:
+    """Print a new token, this once; exit 0 only when it is in the ledger."""
+    from gateway.issuing import Wanted
+
+    wanted = Wanted(**asked, by=_by())
+    made, text = _with_store(config_path, lambda config, store: _issue(config, store, wanted))
+    about = {"id": made.id, "name": made.name, "rules": list(made.rules), "site": made.site, "member": made.member}
+    if as_json:
+        click.echo(json.dumps({"token": text} | about | {"issued": made.issued, "ends": made.ends}, ensure_ascii=False))
+    else:
+        click.echo(f"{made.name}, id {made.id}, until {_moment(made.ends)}; it is shown this once:", err=True)
+        click.echo(text)
+
+
+async def _issue(config: Config, store: Store, wanted: Wanted) -> tuple[Token, str]:
+    from aiocache import SimpleMemoryCache
+
+    from gateway.app import http_client, connected
+    from gateway.issuing import issue
+    from gateway.sealing import Sealer
+    from gateway.standing import Standing
+    from gateway.tokens import Tokens
+
+    sealer = Sealer(config.signing_keys)
+    tokens = Tokens(sealer, Standing(), corp_id=config.corp_id, agent_id=config.agent_id, clock=time.time)
+    async with http_client(config) as http:
+        wecom = connected(config, http, SimpleMemoryCache(), time.time)
+        try:
+            return await issue(wanted, store, config, tokens, wecom, now=time.time())
+        finally:
+            await wecom.close()
+
+
+@token.command("list")
+@as_json
+@config_option
+def list_tokens(config_path: Path | None, *, as_json: bool) -> None:
+    """Every token that was issued, and whether it still opens anything."""
+    from gateway.issuing import issued
+
+    now = time.time()
+    found = _with_store(config_path, lambda _, store: issued(store))
+    if as_json:
+        click.echo(json.dumps([asdict(each) | {"live": each.live(now)} for each in found], ensure_ascii=False))
+        return
+    for line in _table(found, now):
+        click.echo(line)
+
+
+@token.command("revoke")
+@click.option("--name", default="", help="All live tokens of this name.")
+@click.option("--id", "token_id", default="", help="The one with this id.")
+@as_json
+@config_option
+def revoke(config_path: Path | None, name: str, token_id: str, *, as_json: bool) -> None:
+    """End a token at once; exit 0 only when that is in the ledger."""
+    from gateway import issuing
+
+    if bool(name) is bool(token_id):
+        raise click.UsageError("give either --name or --id")
+    ended = _with_store(
+        config_path, lambda _, store: issuing.revoke(store, now=time.time(), by=_by(), name=name, token_id=token_id)
+    )
+    if as_json:
+        click.echo(json.dumps({"revoked": [{"name": each.name, "id": each.id} for each in ended]}))
+        return
+    for each in ended:
+        click.echo(f"revoked {each.name}, id {each.id}")
+
+
+def _with_store(config_path: Path | None, work: Callable[[Config, Store], Awaitable[T]]) -> T:
+    """Do *work* with the settings and the store that they name; what goes wrong is one sentence and exit status 1."""
+    from gateway.config import load
+    from gateway.ledger import store_at
+
+    config = load(config_path)
+
+    async def working() -> T:
+        store = store_at(config.store, time.time)
+        await store.open()
+        try:
+            return await work(config, store)
+        finally:
+            await store.close()
+
+    with _said():
+        return asyncio.run(working())
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    from gateway.errors import ConfigError, GatewayError
+
+    try:
+        yield
+    except ConfigError:
+        raise
+    except GatewayError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _table(found: Iterable[Issued], now: float) -> Iterator[str]:
+    """Columns as wide as what stands in them."""
+    rows = [("NAME", "ID", "STATE", "RULES", "SITE", "MEMBER", "ISSUED", "ENDS", "BY")]
+    for each in found:
+        state = "live" if each.live(now) else "revoked" if each.revoked else "expired"
+        who = (" ".join(each.rules), each.site or "all", each.member or "-")
+        rows.append((each.name, each.id, state, *who, _moment(each.issued), _moment(each.ends), each.by or "-"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _by() -> str:
+    """Who gives the command, as far as the machine knows."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
