@@ -158,6 +158,7 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             clock=lasting.clock,
             raw_headers=config.raw_headers,
             prover=prover,
+            presence=lasting.watch,
         ),
         standing=lasting.standing,
         rules=rules,

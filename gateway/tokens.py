@@ -18,6 +18,7 @@ from gateway.member import Member, identity_headers
 from gateway.proof import Proof, Prover
 from gateway.rules import Rule
 from gateway.sealing import Forged, Sealer
+from gateway.session import Presence, Seen
 from gateway.standing import Standing
 
 PREFIX = "wgt_"
@@ -62,6 +63,7 @@ class Known:
     rules: frozenset[str]
     identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
     proof: Proof | None = None  #: for the site that it is used at
+    acting: Seen | None = None  #: the member it acts for
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ class Tokens:
         clock: Callable[[], float],
         raw_headers: bool = False,
         prover: Prover | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self._prover = prover
+        self._presence = presence or Presence()
         self._sealer = sealer
         self._standing = standing
         self._app = (corp_id, agent_id)
@@ -110,14 +114,16 @@ class Tokens:
     def seen(self, credentials: str, *, site: str, rule: Rule) -> Known:
         """Give the token in *credentials* (scheme and all) if it opens *rule* at *site* right now.
 
-        Else SignInNeeded ``token-forged``, ``token-expired``, ``token-revoked``, or Denied ``other-site``, ``rule``.
+        Else SignInNeeded ``token-forged``, ``token-expired``, ``token-revoked``, ``unverified``; Denied ``other-site``, ``rule``.
         """
         known = self._known.get((site, credentials)) or self._found(site, credentials)
         token = known.token
         if self._clock() >= token.ends:
             raise SignInNeeded("token-expired")
-        if self._standing.token_revoked(token.id) or (token.member and self._standing.gone(token.member, token.issued)):
+        if self._standing.token_revoked(token.id):
             raise SignInNeeded("token-revoked")
+        if known.acting:
+            self._act(known.acting)
         if token.site and token.site != site:
             raise Denied("other-site", message=f"token {token.name} is for site {token.site}, not for {site}")
         if not rule.text or rule.text not in known.rules:  # the bare /_wecom/auth has no text
@@ -127,13 +133,21 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._known)
 
+    def _act(self, acting: Seen) -> None:
+        """Return while the member may be here; who is never seen otherwise is read in the background because of this."""
+        if self._standing.gone(acting.user_id, acting.issued):
+            raise SignInNeeded("token-revoked")
+        if acting.read < self._presence.unread_before and self._presence.unverified(acting):
+            raise SignInNeeded("unverified")
+        self._presence.note(acting)
+
     def _found(self, site: str, credentials: str) -> Known:
         token = self.genuine(carried(credentials))
         member = Member(token.user_id, token.member_name or token.name)
         announced = _Announced(member, token.corp_id, token.account or token.user_id)
         headers = CIMultiDict(identity_headers(announced, raw=self._raw_headers, kind=KIND))
         proof = self._prover.proof(site, announced, kind=KIND, ends=token.ends) if self._prover else None
-        known = Known(token, frozenset(token.rules), headers, proof)
+        known = Known(token, frozenset(token.rules), headers, proof, _acting(token) if token.member else None)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
         self._known[site, credentials] = known
@@ -150,6 +164,12 @@ class Tokens:
         if (token.corp_id, token.agent_id) != self._app:
             raise Denied("other-site", message=f"token {token.name} is for another app: {token.corp_id}, {token.agent_id}")
         return token
+
+
+def _acting(token: Token) -> Seen:
+    """The member of *token* as one who is here, of no site: no reading finds that its data has changed."""
+    times = token.issued, token.issued, token.ends, token.issued
+    return Seen(token.id, token.member, "", *times, (), (), {}, partial=False, identity=CIMultiDict())
 
 
 def carried(credentials: str) -> str:

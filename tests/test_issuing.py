@@ -241,7 +241,7 @@ class TestActingForAMember:
 
     async def test_not_for_who_is_disabled_or_blocked(self, made, store, sandbox: Sandbox, clock) -> None:
         """Whom nobody would let sign in gets no token."""
-        sandbox.state.members["lisi"].status = 2
+        sandbox.change_member("lisi", {"status": 2})
         await store.append([Record("blocked", clock(), member="zhangsan")])
 
         for member, problem in (("lisi", "disabled"), ("zhangsan", "blocked")):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import json
-import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,13 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gateway.cli.group import cli, config_option
+from gateway.cli.storing import in_store, operator
+from gateway.cli.table import table
 
 if TYPE_CHECKING:
-    from gateway.config import Config
     from gateway.issuing import Issued, Wanted
     from gateway.ledger import Store
     from gateway.tokens import Token
 
+HEADING = ("NAME", "ID", "STATE", "RULES", "SITE", "MEMBER", "ISSUED", "ENDS", "BY")
 T = TypeVar("T")
 
 
@@ -55,8 +53,8 @@ def issue(config_path: Path | None, *, as_json: bool, **asked: Any) -> None:
     """Print a new token, this once; exit 0 only when it is in the ledger."""
     from gateway.issuing import Wanted
 
-    wanted = Wanted(**asked, by=_by())
-    made, text = _with_store(config_path, lambda config, store: _issue(config, store, wanted))
+    wanted = Wanted(**asked, by=operator())
+    made, text = _said(config_path, lambda store: _issue(config_path, store, wanted))
     about = {"id": made.id, "name": made.name, "rules": list(made.rules), "site": made.site, "member": made.member}
     if as_json:
         click.echo(json.dumps({"token": text} | about | {"issued": made.issued, "ends": made.ends}, ensure_ascii=False))
@@ -65,15 +63,17 @@ def issue(config_path: Path | None, *, as_json: bool, **asked: Any) -> None:
         click.echo(text)
 
 
-async def _issue(config: Config, store: Store, wanted: Wanted) -> tuple[Token, str]:
+async def _issue(config_path: Path | None, store: Store, wanted: Wanted) -> tuple[Token, str]:
     from aiocache import SimpleMemoryCache
 
-    from gateway.app import http_client, connected
+    from gateway.app import connected, http_client
+    from gateway.config import load
     from gateway.issuing import issue
     from gateway.sealing import Sealer
     from gateway.standing import Standing
     from gateway.tokens import Tokens
 
+    config = load(config_path)
     sealer = Sealer(config.signing_keys)
     tokens = Tokens(sealer, Standing(), corp_id=config.corp_id, agent_id=config.agent_id, clock=time.time)
     async with http_client(config) as http:
@@ -92,12 +92,11 @@ def list_tokens(config_path: Path | None, *, as_json: bool) -> None:
     from gateway.issuing import issued
 
     now = time.time()
-    found = _with_store(config_path, lambda _, store: issued(store))
+    found = _said(config_path, issued)
     if as_json:
         click.echo(json.dumps([asdict(each) | {"live": each.live(now)} for each in found], ensure_ascii=False))
         return
-    for line in _table(found, now):
-        click.echo(line)
+    click.echo("\n".join(table(HEADING, (_row(each, now) for each in found))))
 
 
 @token.command("revoke")
@@ -111,9 +110,7 @@ def revoke(config_path: Path | None, name: str, token_id: str, *, as_json: bool)
 
     if bool(name) is bool(token_id):
         raise click.UsageError("give either --name or --id")
-    ended = _with_store(
-        config_path, lambda _, store: issuing.revoke(store, now=time.time(), by=_by(), name=name, token_id=token_id)
-    )
+    ended = _said(config_path, lambda store: issuing.revoke(store, now=time.time(), by=operator(), name=name, token_id=token_id))
     if as_json:
         click.echo(json.dumps({"revoked": [{"name": each.name, "id": each.id} for each in ended]}))
         return
@@ -121,56 +118,23 @@ def revoke(config_path: Path | None, name: str, token_id: str, *, as_json: bool)
         click.echo(f"revoked {each.name}, id {each.id}")
 
 
-def _with_store(config_path: Path | None, work: Callable[[Config, Store], Awaitable[T]]) -> T:
-    """Do *work* with the settings and the store that they name; what goes wrong is one sentence and exit status 1."""
-    from gateway.config import load
-    from gateway.ledger import store_at
-
-    config = load(config_path)
-
-    async def working() -> T:
-        store = store_at(config.store, time.time)
-        await store.open()
-        try:
-            return await work(config, store)
-        finally:
-            await store.close()
-
-    with _said():
-        return asyncio.run(working())
-
-
-@contextmanager
-def _said() -> Iterator[None]:
+def _said(config_path: Path | None, work: Callable[[Store], Coroutine[None, None, T]]) -> T:
+    """Do *work* with the store of the settings; what is refused is one sentence and exit status 1."""
     from gateway.errors import ConfigError, GatewayError
 
     try:
-        yield
+        return in_store(config_path, work)
     except ConfigError:
         raise
     except GatewayError as error:
         raise click.ClickException(str(error)) from None
 
 
-def _table(found: Iterable[Issued], now: float) -> Iterator[str]:
-    """Columns as wide as what stands in them."""
-    rows = [("NAME", "ID", "STATE", "RULES", "SITE", "MEMBER", "ISSUED", "ENDS", "BY")]
-    for each in found:
-        state = "live" if each.live(now) else "revoked" if each.revoked else "expired"
-        who = (" ".join(each.rules), each.site or "all", each.member or "-")
-        rows.append((each.name, each.id, state, *who, _moment(each.issued), _moment(each.ends), each.by or "-"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def _row(each: Issued, now: float) -> tuple[str, ...]:
+    state = "live" if each.live(now) else "revoked" if each.revoked else "expired"
+    who = (" ".join(each.rules), each.site or "all", each.member)
+    return (each.name, each.id, state, *who, _moment(each.issued), _moment(each.ends), each.by)
 
 
 def _moment(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _by() -> str:
-    """Who gives the command, as far as the machine knows."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())
