@@ -205,7 +205,7 @@ def _site(config: Config, wanted: str) -> str:
 def _record(kind: str, token: Token | Issued, now: float, *, by: str) -> Record:
     details: dict[str, Any] = {"token": token.name, "id": token.id, "by": by}
     if kind == "token-issued":
-        details |= {"rules": list(token.rules), "issued": token.issued, "ends": token.ends}
+        details |= {"member": token.member, "rules": list(token.rules), "issued": token.issued, "ends": token.ends}
     return Record(kind, now, member=token.member, site=token.site, details=details)
 
 

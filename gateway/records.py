@@ -22,7 +22,7 @@ KINDS = (
     "unblocked",
     "account",  # member; details: attribute, account (whoever has it first keeps it), instead_of (who has it no longer)
     "stale",  # member: what was read before `at` no longer holds
-    "token-issued",  # details: token (its name), id, rule, ends, member (whom it acts for)
+    "token-issued",  # details: token (its name), id, rules, issued, ends, member (whom it acts for), by
     "token-revoked",  # details: token, id
     "break-glass",  # member, session, site, reason; details: ends, by
     "named",  # details: kind (department, tag), name, id: what a name in the settings was resolved to

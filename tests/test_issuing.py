@@ -29,7 +29,7 @@ CI = Wanted("ci", ("user:lisi",), 90, by="root")
 
 @pytest.fixture
 async def store(make_config: Callable[..., Config], clock: Clock) -> AsyncIterator[Store]:
-    opened = store_at(make_config().store, clock)
+    opened = store_at((config := make_config()).store, config.owner, clock)
     await opened.open()
     yield opened
     await opened.close()
@@ -269,6 +269,18 @@ class TestActingForAMember:
         gateway.live.now.standing.forget_ended(clock())
 
         assert await answer(gateway, text) == (401, "token-revoked")
+
+    @pytest.mark.parametrize("record", [{"kind": "revoked"}, {"kind": "signed-out", "details": {"everywhere": True, "until": 1}}])
+    async def test_it_stays_ended_when_records_are_trimmed(self, made, store, clock, record) -> None:
+        """Whoever starts after the retention knows the token, and that it is over."""
+        token, _ = await made(member="zhangsan", days=366)
+        clock.advance(60)
+        await store.append([Record(**record, at=clock(), member="zhangsan")])
+        clock.advance(300 * DAY)
+        while await store.trim(clock() - 200 * DAY):
+            pass
+
+        assert [(each.id, each.member, each.revoked) for each in await issued(store)] == [(token.id, "zhangsan", True)]
 
     async def test_issued_right_after_a_revocation_it_lives(self, made, store, gateway, clock) -> None:
         """The tolerance for clocks does not end what was issued knowingly."""

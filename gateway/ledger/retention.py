@@ -6,15 +6,17 @@ from collections.abc import Iterable
 
 from gateway.records import Record
 
-SURVIVES = ("blocked", "unblocked", "token-issued", "token-revoked", "named", "account", "revoked")
-"""The kinds that :func:`survivors` looks at; of every other kind nothing is in force for longer than a session lives."""
+LATER = ("blocked", "unblocked", "token-issued", "token-revoked", "named", "account", "revoked")
+"""The kinds that :func:`survivors` looks at among the later ones."""
+SURVIVES = (*LATER, "signed-out")
+"""And among the old ones; of every other kind nothing is in force for longer than a session lives."""
 
 
 def survivors(old: Iterable[Record], later: Iterable[Record], now: float) -> list[Record]:
     """Of the records *old*, about to be dropped, those still in force at *now*, given all *later* ones; marked ``carried``.
 
     Members blocked, tokens that could still be used or are revoked, what the names of the settings were resolved to, who holds
-    which account. Of revocations only those of members for whom a token acts: sessions end much sooner.
+    which account. Of revocations and sign-outs everywhere only those of members for whom a token acts: sessions end much sooner.
     """
     last = {key: record for record in old if (key := _about(record))}
     newer = {key: record for record in later if (key := _about(record))}
@@ -46,7 +48,9 @@ def _about(record: Record) -> tuple[str, str] | None:
         return "named", f"{details.get('kind')} {details.get('name')}"
     if record.kind == "account":
         return "account", f"{record.member.casefold()} {details.get('attribute')}"
-    if record.kind == "revoked" and record.member and not record.session:
+    if record.member and (
+        details.get("everywhere") if record.kind == "signed-out" else record.kind == "revoked" and not record.session
+    ):
         return "revoked", record.member.casefold()
     return None
 

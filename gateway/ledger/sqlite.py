@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from gateway.ledger.chain import BEGINNING, digest
 from gateway.ledger.database import Database
-from gateway.ledger.retention import SURVIVES, survivors
+from gateway.ledger.retention import LATER, SURVIVES, survivors
 from gateway.ledger.schema import IN_FORCE
 from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable
 from gateway.records import Entry, Record
@@ -31,7 +31,7 @@ _SEEK = (
     "SELECT id, digest FROM record WHERE id < coalesce((SELECT min(id) FROM record WHERE at >= ?), 9e18) ORDER BY id DESC LIMIT 1"
 )
 _OLDEST = f"{_SELECT} WHERE id < coalesce((SELECT min(id) FROM record WHERE at >= ?), 9e18) ORDER BY id LIMIT ?"
-_LATER = f"{_SELECT} WHERE id > ? AND kind IN ({', '.join(map(repr, SURVIVES))}) AND {IN_FORCE}"
+_LATER = f"{_SELECT} WHERE id > ? AND kind IN ({', '.join(map(repr, LATER))}) AND {IN_FORCE}"
 _CLAIM = (
     "INSERT INTO claim (key, until) VALUES (?1, ?2) "
     "ON CONFLICT (key) DO UPDATE SET until = ?2, value = NULL WHERE claim.until <= ?3"

@@ -17,6 +17,8 @@ ACTING = Record("token-issued", OLD, details={"token": "bot", "id": "t-2", "ends
 TOKEN_REVOKED = Record("token-revoked", OLD + 1, details={"token": "ci", "id": "t-1"})
 NAMED = Record("named", OLD, details={"kind": "department", "name": "财务部", "id": 3})
 REVOKED = Record("revoked", OLD, member="zhangsan")
+EVERYWHERE = Record("signed-out", OLD, member="ZhangSan", session="s-1", details={"until": OLD + 1, "everywhere": True})
+HERE = Record("signed-out", OLD, member="zhangsan", session="s-1", details={"until": OLD + 1, "everywhere": False})
 
 
 def ended(token: Record) -> Record:
@@ -52,6 +54,8 @@ def kept(old: list[Record], later: list[Record]) -> list[Record]:
         ([REVOKED], [ACTING], [REVOKED]),
         ([REVOKED, ACTING], [], [REVOKED, ACTING]),
         ([REVOKED], [ended(ACTING)], []),
+        ([EVERYWHERE, HERE], [ACTING], [EVERYWHERE]),
+        ([EVERYWHERE], [], []),
         ([Record("signed-out", OLD, session="s-1"), Record("stale", OLD, member="lisi")], [], []),
         ([Record("revoked", OLD, site="erp"), Record("revoked", OLD, member="lisi", session="s-1")], [ACTING], []),
     ],
@@ -59,7 +63,7 @@ def kept(old: list[Record], later: list[Record]) -> list[Record]:
         "blocked", "unblocked", "blocked-again", "unblocked-later", "blocked-later", "another-unblocked",
         "token", "token-over", "token-revoked", "token-revoked-and-over", "token-revoked-issued-later",
         "token-revoked-over-later", "token-revoked-end-unknown", "named", "named-anew", "revoked", "revoked-with-token",
-        "revoked-with-old-token", "revoked-token-over", "sessions", "site-and-session",
+        "revoked-with-old-token", "revoked-token-over", "everywhere", "everywhere-no-token", "sessions", "site-and-session",
     ],
 )  # fmt: skip
 def test_what_survives(old: list[Record], later: list[Record], expected: list[Record]) -> None:
