@@ -44,6 +44,9 @@ class Source:
             f"not {text[:100]!r}"
         )
 
+    def __str__(self) -> str:
+        return self.text if self.table is None else f"{self.text} ({len(self.table)} members)"
+
     def account(self, user_id: str, attributes: Mapping[str, str]) -> str:
         """Give the account of a member; empty: there is none."""
         if self.table is not None:
@@ -131,6 +134,8 @@ class Holders:
 
 def same(account: str) -> str:
     """What two accounts have in common that an app may take for one: letter case, full-width letters."""
+    if account.isascii():
+        return account.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", account).casefold())
 
 

@@ -353,7 +353,7 @@ async def _before(stop: asyncio.Event, start: Coroutine[Any, Any, Gateway]) -> b
 
 async def _reload(gateway: Gateway, load: Callable[[], Config]) -> None:
     try:
-        await gateway.reload(load())
+        await gateway.reload(await asyncio.to_thread(load))  # a file of accounts may take a second
     except ConfigError as error:
         for problem in error.problems:
             log.error("settings not reloaded, the old ones stay: %s", problem)

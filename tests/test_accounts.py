@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.accounts import MAX_CHARACTERS, Accounts, Holders, Source, read, same, usable
 from gateway.app import Gateway
+from gateway.cli import cli
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.ledger.retention import survivors
@@ -113,6 +115,17 @@ class TestSource:
         assert all_of_it == {"alias": "Sam", "extattr:工号": "10086"}
         assert accounts.attributes("erp", MEMBER) == accounts.kept("erp", all_of_it) == {"extattr:工号": "10086"}
         assert accounts.kept("oa", all_of_it) == {}
+
+    def test_check_says_which(self, tmp_path: Path) -> None:
+        """`wecom-gateway check` names the source, and how many members a file knows."""
+        path = written(tmp_path, "zhangsan,1\nlisi,2")
+        names = {"CORP_ID": "ww1", "AGENT_ID": "1", "APP_SECRET": "s" * 43, "SIGNING_KEY": "k" * 43, "PUBLIC_URL": OA}
+        environment = {f"WECOM_GATEWAY_{name}": value for name, value in (names | {"ACCOUNT": f"file:{path}"}).items()}
+
+        found = CliRunner().invoke(cli, ["check"], env=environment)
+
+        assert found.exit_code == 0, found.output
+        assert f"hosts oa.example.com; account file:{path} (2 members)\n" in found.output
 
 
 class TestUsable:

@@ -75,7 +75,8 @@ def _location(nginx_conf: Path, uri: str, host: str) -> Found:
 
 def _settings(config: Config) -> None:
     for site in config.sites:
-        click.echo(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {', '.join(sorted(site.hosts))}")
+        hosts = ", ".join(sorted(site.hosts))
+        click.echo(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {hosts}; account {site.account}")
     click.echo(f"callback host: {config.callback.origin.netloc} (register exactly this at WeCom)")
     if config.tags or config.rules:
         seat = _run(config, None)

@@ -131,6 +131,10 @@ async def test_a_machine_is_nobody_too(ask: Ask, behind: Behind, gateway: Gatewa
         ("OPTIONS", PREFLIGHT | {"Access-Control-Request-Method": "P T"}),
         ("OPTIONS", PREFLIGHT | {"Origin": ""}),
         ("OPTIONS", {"X-WeCom-Preflight": "1"}),
+        ("OPTIONS", PREFLIGHT | {"Upgrade": "websocket", "Connection": "Upgrade"}),
+        ("OPTIONS", PREFLIGHT | {"X-HTTP-Method-Override": "GET"}),
+        ("OPTIONS", PREFLIGHT | {"X-HTTP-Method": "DELETE"}),
+        ("OPTIONS", PREFLIGHT | {"X-Method-Override": "DELETE"}),
         ("GET", PREFLIGHT),
         ("POST", PREFLIGHT),
         ("PUT", PREFLIGHT | {"X-HTTP-Method-Override": "OPTIONS"}),
@@ -145,6 +149,22 @@ async def test_nothing_else_passes(ask: Ask, behind: Behind, method: str, header
 
     assert answer.status in (400, 401)
     assert behind.app == []
+
+
+@pytest.mark.parametrize(
+    "query", ["_method=GET", "a=1&_method=GET", "%5fm%65THod=GET", "a&.method=x", "%20_method=", "%4Dethod%3Dx"]
+)
+async def test_no_other_method_in_disguise(ask: Ask, behind: Behind, query: str) -> None:
+    """An address that tells some applications to take it for another method does not pass, in whatever spelling."""
+    assert (await ask("OPTIONS", f"/x?{query}")).status == 401
+
+    assert behind.app == []
+
+
+@pytest.mark.parametrize("query", ["payment_method=card", "q=_method=", "methods=1", "_=method", "%25_method=1"])
+async def test_an_ordinary_query_passes(ask: Ask, behind: Behind, query: str) -> None:
+    """Other names and values with the word in them are no disguise."""
+    assert (await ask("OPTIONS", f"/x?{query}")).status == 200
 
 
 async def test_off_by_default(ask: Ask, behind: Behind) -> None:
