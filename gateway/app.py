@@ -304,8 +304,9 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait((task,))
+        while not task.done():  # what it waits for may have come at the very moment, and kept the cancellation to itself
+            task.cancel()
+            await asyncio.wait((task,), timeout=0.1)
 
 
 async def serve(load: Callable[[], Config], *, ready: Callable[[Gateway], None] = lambda _: None) -> None:

@@ -24,14 +24,19 @@ class Hold:
         self._gone: dict[str, float] = {}
         self._spared: set[str] = set()  #: released by an operator although WeCom says they are gone
 
-    def holds(self, user_id: str, *, read: int, since: float) -> bool:
-        """Whether *user_id*, whom WeCom says to be gone, is kept for now; *read*: how many were read since *since*."""
+    def holds(self, user_id: str, now: float, *, read: int, since: float) -> bool:
+        """Whether *user_id*, whom WeCom says to be gone, is kept for now; *read*: how many were read since *since*.
+
+        It counts at once: the ledger takes its time, and several are read together.
+        """
         key = user_id.casefold()
-        if self.members or key in self._spared:
-            return True
         self._gone = {each: at for each, at in self._gone.items() if at > since}
         gone = len(self._gone.keys() | {key})
-        return gone >= AT_LEAST and gone > PART * max(read, gone)
+        if self.members or key in self._spared or (gone >= AT_LEAST and gone > PART * max(read, gone)):
+            self.members[key] = user_id
+            return True
+        self._gone[key] = now
+        return False
 
     def here(self, user_id: str) -> bool:
         """*user_id* was read and may be here; true if they were held until now."""

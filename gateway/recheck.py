@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway import admission
 from gateway.errors import LoginFailed, SignInNeeded, WeComError
@@ -18,7 +18,7 @@ from gateway.keys import Live, Parts
 from gateway.ledger import LedgerBroken, LedgerUnavailable
 from gateway.member import Member
 from gateway.records import Record
-from gateway.session import Seen, moment
+from gateway.session import LONGEST_S, Seen, Session, moment
 from gateway.watch import EARLY, differs, told_by
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Recheck:
             await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
             if settings.unreachable == "close":
                 watch.close(parts.clock(), settings.grace)
-            parts.telemetry.waiting(len(watch), len(parts.hold.members))
+            parts.telemetry.waiting(watch.waiting, len(parts.hold.members))
 
 
 def _in_force(parts: Parts, now: float) -> list[Seen]:
@@ -77,7 +77,7 @@ def _in_force(parts: Parts, now: float) -> list[Seen]:
 
 async def _work(parts: Parts, turns: Iterable[int]) -> None:
     for _ in turns:
-        turn = parts.watch.next()
+        turn = parts.watch.next(parts.clock())
         if turn is None:
             return
         await _one(parts, *turn)
@@ -97,7 +97,7 @@ async def _one(parts: Parts, user_id: str, sessions: list[Seen]) -> None:
         told = await _told(parts, await admission.read(parts, user_id))
     except LoginFailed as error:
         watch.answered()
-        await gone(parts, user_id, error.reason)
+        await gone(parts, user_id, error.reason, sessions)
     except WeComError as error:
         _failed(parts, error, sessions)
         return
@@ -151,23 +151,32 @@ def _failed(parts: Parts, error: WeComError, sessions: list[Seen]) -> None:
     parts.telemetry.warn_once("recheck", f"members cannot be read again, nobody is revoked by it: {error.reason}: {error}")
 
 
-async def gone(parts: Parts, user_id: str, reason: str) -> bool:
+async def gone(parts: Parts, user_id: str, reason: str, sessions: Sequence[Seen | Session]) -> bool:
     """WeCom says that *user_id* may not be here any more: end their access, or hold that while too many are gone at once.
 
-    True where their sessions are over now.
+    True where their sessions are over now. Those of *sessions* that come from the future, since the clock was set back, end
+    by their id: a revocation up to now would not reach them.
     """
     watch, now = parts.watch, parts.clock()
-    if watch.every_s and parts.hold.holds(user_id, read=watch.read_lately(now), since=now - watch.every_s):
-        if user_id.casefold() not in parts.hold.members:
+    known = user_id.casefold() in parts.hold.members
+    if watch.every_s and parts.hold.holds(user_id, now, read=watch.read_lately(now), since=now - watch.every_s):
+        if not known:
             await _store(parts, Record("held", now, reason=reason, details={"members": [user_id]}))
         for problem in parts.hold.problems():
             parts.telemetry.warn_once("held", problem)
         parts.telemetry.rechecked("held")
         return False
-    parts.standing.revoke(user_id, now)  # here at once, elsewhere when it is stored
+    records = [Record("revoked", now, member=user_id, reason=reason, details={"by": RECHECK})]
+    records += [
+        Record("revoked", now, session=each.id, reason=reason, details={"by": RECHECK, "until": each.issued + LONGEST_S})
+        for each in sessions
+        if each.issued > now
+    ]
+    for record in records:
+        parts.standing.apply(record)  # here at once, elsewhere when it is stored
     log.warning("revoked %s: %s", user_id, reason)
     parts.telemetry.rechecked(reason)
-    await _store(parts, Record("revoked", now, member=user_id, reason=reason, details={"by": RECHECK}))
+    await _store(parts, *records)
     return True
 
 

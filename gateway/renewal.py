@@ -99,7 +99,7 @@ async def _reread(parts: Parts, session: Session, since: float, why: str) -> Ses
         parts.telemetry.renewed("put-off")
         return lifetimes.put_off(session, int(began))
     except LoginFailed as error:
-        if await recheck.gone(parts, old.user_id, error.reason):
+        if await recheck.gone(parts, old.user_id, error.reason, [session]):
             parts.telemetry.renewed(error.reason)
             raise
         parts.telemetry.renewed("held")

@@ -32,8 +32,8 @@ def told_by(seen: Seen) -> str:
 
 
 def differs(seen: Seen, told: Mapping[str, str]) -> bool:
-    """Whether the session says something else than a reading told about its site."""
-    return seen.site in told and told[seen.site] != told_by(seen)
+    """Whether the session says something else than a reading told about its site; never of one that an operator gave."""
+    return seen.site in told and seen.renewed < seen.ends and told[seen.site] != told_by(seen)
 
 
 @dataclass(slots=True)
@@ -66,8 +66,9 @@ class Watch(Presence):
         self.every_s, self._per_s = every_s, per_minute / 60
         self.renew_s = every_s if every_s and not self.failing else math.inf
 
-    def __len__(self) -> int:
-        """How many wait to be read."""
+    @property
+    def waiting(self) -> int:
+        """How many members wait to be read."""
         return len(self._waiting)
 
     # ── whose turn it is ───────────────────────────────────────────────────────────────────────────────────────────
@@ -87,9 +88,9 @@ class Watch(Presence):
         self._forget(now)
         return differing
 
-    def next(self) -> tuple[str, list[Seen]] | None:
+    def next(self, now: float) -> tuple[str, list[Seen]] | None:
         """Who is to be read now, and the sessions of theirs that were seen; whoever was away the longest comes first."""
-        if not self._queue:
+        if not self._queue or self._pausing(now):
             return None
         _, user_id = heapq.heappop(self._queue)
         return user_id, list(self._waiting.pop(user_id).values())
@@ -123,11 +124,14 @@ class Watch(Presence):
 
     def budget(self, now: float) -> int:
         """How many may be read right now; one at a time, after a growing pause, while WeCom does not tell."""
-        if self.failing and 0 < self._resume - now <= 2 * LONGEST_PAUSE_S:
+        if self._pausing(now):
             return 0
         most, elapsed = max(1.0, self._per_s * 60 / BURST), max(0.0, now - self._allowed_at)
         self._allowed, self._allowed_at = min(most, self._allowed + elapsed * self._per_s), now
         return min(1, int(self._allowed)) if self.failing else int(self._allowed)
+
+    def _pausing(self, now: float) -> bool:
+        return bool(self.failing) and 0 < self._resume - now <= 2 * LONGEST_PAUSE_S
 
     def spend(self) -> None:
         self._allowed -= 1
@@ -136,6 +140,8 @@ class Watch(Presence):
         """WeCom did not tell about the member of *sessions*, who comes last among those who wait."""
         for seen in sessions:
             self._wait(seen, now)
+        if self._pausing(now):  # several were under way
+            return
         pause = min(FIRST_PAUSE_S * 2.0**self._failures, LONGEST_PAUSE_S) * random.uniform(1, 1.3)  # noqa: S311 - spreads load
         self._failures, self._resume = min(self._failures + 1, 10), now + pause
         self.failing, self.renew_s = why, math.inf

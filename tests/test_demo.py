@@ -133,7 +133,7 @@ def test_check_walks_the_chain(demos: list[Demo]) -> None:
 
     status, out, err = demos[0].end()
     assert (status, err) == (0, "")
-    assert out.count("ok  ") == 11
+    assert out.count("ok  ") == 12
 
 
 async def test_two_ways_of_the_legacy_app(shared: Running) -> None:

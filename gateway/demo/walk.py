@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -84,6 +85,7 @@ class Walk:
     client: Browser
     desktop: Browser
     stranger: Browser
+    control: aiohttp.ClientSession
 
     def url(self, path: str) -> str:
         return self.plan.origin.url(path)
@@ -171,6 +173,25 @@ class Walk:
         _expect("where that page is", again.url, self.url("/app/"))
         _expect("status for a script", (await self.client.send("GET", self.url("/app/"), SCRIPT)).status, 401)
 
+    async def somebody_leaves(self) -> None:
+        """disabled in WeCom, lisi is refused within a second by WeCom's own event; enabled again, a sign-in lets them in"""
+        try:
+            await self._change("lisi", {"status": 2})
+            for _ in range(20):
+                answer = await self.desktop.send("GET", self.url("/app/"), SCRIPT)
+                if answer.status != 200:
+                    break
+                await asyncio.sleep(0.05)
+            _expect("status", answer.status, 401)
+            _expect("reason", json.loads(answer.text).get("reason"), "revoked")
+        finally:
+            await self._change("lisi", {"status": 1})
+        await self.qr_sign_in()
+
+    async def _change(self, member: str, wanted: dict[str, Any]) -> None:
+        async with self.control.patch(f"{self.plan.control_url}members/{member}", json=wanted) as response:
+            _expect(f"the sandbox's answer about {member}", response.status, 200)
+
     @property
     def steps(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         return (
@@ -184,6 +205,7 @@ class Walk:
             self.second_host,
             self.public_page,
             self.question_from_outside,
+            self.somebody_leaves,
             self.sign_out,
         )
 
@@ -198,7 +220,7 @@ async def walk(plan: Plan, say: Callable[[str], None]) -> None:
         aiohttp.ClientSession(cookie_jar=jars[2], timeout=timeout) as stranger,
     ):
         browsers = Browser(client, WECOM_AGENT), Browser(desktop, DESKTOP_AGENT), Browser(stranger, DESKTOP_AGENT)
-        for step in Walk(plan, *browsers).steps:
+        for step in Walk(plan, *browsers, stranger).steps:
             try:
                 await step()
             except (CannotRun, aiohttp.ClientError, TimeoutError, ValueError) as error:
