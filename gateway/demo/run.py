@@ -95,6 +95,7 @@ async def _work(plan: Plan, *, check: bool, say: Say) -> None:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         await _answering(http, f"http://127.0.0.1:{plan.ports.ops}/healthz")
         await _answering(http, plan.other.url("/"))
+        await _answering(http, plan.origin.url("/_wecom/logout"))  # the pages open after the ledger was read
         await _register_events(http, plan)
     if check:
         await walk(plan, say)

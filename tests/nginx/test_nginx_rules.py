@@ -1,0 +1,223 @@
+"""Rules beside a location, with a real gateway and a real nginx: who passes where, and that nothing a client sends changes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.config import Config
+from gateway.sandbox import Sandbox
+from tests.browser_double import Browser
+from tests.conftest import Clock
+from tests.nginx.conftest import Answer, Nginx
+
+HOST = "localhost:8080"
+COOKIE = "wecom_session_8080"
+HOME = f"http://{HOST}/"
+PLACES = ("finance", "technology", "named", "tagged", "open")
+CONFIG = """
+server {
+    listen LISTEN;
+    server_name localhost;
+    include wecom/gateway.conf;
+
+    location /open/ { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+RULES
+}
+"""
+RULE = """
+    location /PLACE/ {
+        auth_request /_wecom/auth/RULE;
+        include wecom/member.conf;
+        include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
+"""
+LONG = ",".join(f"somebody{number}" for number in range(280)) + ",lisi"
+"""A parameter of nginx takes 4 kB."""
+RULES = {
+    "finance": "department:2",
+    "technology": "department:5",
+    "named": "财务",
+    "tagged": "tag:1/user:LISI",
+    "unreadable": "group:2/user:lisi",
+    "unknown": "nosuch",
+    "unseen": "department:8",
+    "long": f"user:{LONG}",
+}
+NAVIGATION = {"Accept": "text/html", "User-Agent": "curl/8", "Accept-Language": "zh"}
+SCRIPT = {"Accept": "application/json", "X-Requested-With": "XMLHttpRequest"}
+
+Start = Callable[[Config], Awaitable[Gateway]]
+Browse = Callable[..., Browser]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A gateway behind an nginx, and browsers that sign in at it."""
+
+    nginx: Nginx
+    gateway: Gateway
+    browse: Browse
+
+    async def session(self, member: str) -> str:
+        browser = self.browse(member, at=self.gateway)
+        await browser.open(HOME)
+        return browser.session(HOME)
+
+    async def get(self, path: str, session: str = "", headers: dict[str, str] = SCRIPT) -> Answer:
+        sent = {**headers, "Cookie": f"{COOKIE}={session}"} if session else headers
+        return await asyncio.to_thread(partial(self.nginx.get, path, sent, host=HOST))
+
+    async def entered(self, session: str, headers: dict[str, str] | None = None) -> set[str]:
+        """The places that let this session in."""
+        return {place for place in PLACES if (await self.get(f"/{place}/", session, SCRIPT | (headers or {}))).status == 200}
+
+
+@pytest.fixture
+async def site(
+    start: Start, make_config: Callable[..., Config], browse: Browse, start_nginx: Callable[..., Nginx], tmp_path: Path
+) -> Site:
+    rules = {"财务": {"any": ["department:财务部", "tag:项目负责人"], "not": "user:nobody"}}
+    gateway = await start(make_config(rules=rules, tags=[1]))
+    written = "".join(RULE.replace("PLACE", place).replace("RULE", rule) for place, rule in RULES.items())
+    config = CONFIG.replace("RULES", written)
+    ports = {name: int(gateway.addresses[name].rpartition(":")[2]) for name in ("check", "pages")}
+    return Site(await asyncio.to_thread(partial(start_nginx, config, cookie_name=COOKIE, **ports)), gateway, browse)
+
+
+@pytest.mark.parametrize(
+    "member, places",
+    [
+        ("lisi", {"finance", "named", "tagged", "open"}),
+        ("zhangsan", {"technology", "open"}),
+        ("wangwu", {"technology", "named", "tagged", "open"}),
+        ("Li.Na@Example", {"finance", "named", "open"}),
+    ],
+)
+async def test_each_member_enters_where_the_rule_lets_them(site: Site, member: str, places: set[str]) -> None:
+    """Two rules and more in one server, by includes only: the right member passes each, nobody else does."""
+    session = await site.session(member)
+    assert session
+
+    assert await site.entered(session) == places
+    assert await site.entered("") == set()
+
+
+async def test_the_wrong_member_sees_a_page(site: Site) -> None:
+    """A refusal is a 403 page that says who, why and what is asked for, and no redirect."""
+    answer = await site.get("/finance/report", await site.session("zhangsan"), NAVIGATION)
+
+    assert (answer.status, answer.all("Location")) == (403, [])
+    for told in ("张三 (zhangsan)", "部门 管理中心 (2) 及其下级部门的成员", "<code>department:2</code>", "<code>rule</code>"):
+        assert told in answer.text
+
+
+@pytest.mark.parametrize("place, status", [("unreadable", 403), ("unknown", 403), ("unseen", 403), ("long", 200)])
+async def test_rules_with_mistakes(site: Site, place: str, status: int) -> None:
+    """A rule that does not parse, is not known, or speaks of what the app does not see is a 403 page; one of 4 kB is read."""
+    answer = await site.get(f"/{place}/", await site.session("lisi"), NAVIGATION)
+
+    assert answer.status == status
+    assert ("<code>bad-rule</code>" in answer.text) is (status == 403)
+
+
+async def test_moving_to_another_department(site: Site, sandbox: Sandbox, clock: Clock) -> None:
+    """Who moves to another department loses the old place and gets the new one, without a QR, once the member is read again."""
+    session = await site.session("zhangsan")
+    before = await site.entered(session)
+    sandbox.change_member("zhangsan", {"department": [4], "order": [0], "is_leader_in_dept": [0]})
+    clock.advance(1801)
+    renewed = await site.get("/open/", session, NAVIGATION)
+    fresh = renewed.header("Set-Cookie").partition(f"{COOKIE}=")[2].partition(";")[0]
+
+    assert (renewed.status, before) == (302, {"technology", "open"})
+    assert await site.entered(fresh) == {"finance", "named", "open"}
+
+
+async def test_a_rule_newer_than_the_session(site: Site, make_config: Callable[..., Config]) -> None:
+    """A session that did not look at a tag is 401 ``stale`` there, and the next page reads the member again: no QR."""
+    config = site.gateway.live.now.config
+    await site.gateway.reload(make_config(listen=vars_of(config)))
+    old = await site.session("wangwu")
+    await site.gateway.reload(config)
+
+    script = await site.get("/tagged/", old)
+    page = await site.get("/tagged/", old, NAVIGATION)
+    fresh = page.header("Set-Cookie").partition(f"{COOKIE}=")[2].partition(";")[0]
+
+    assert (script.status, script.header("X-WeCom-Reason")) == (401, "stale")
+    assert (page.status, (await site.get("/tagged/", fresh)).status) == (302, 200)
+
+
+def vars_of(config: Config) -> dict[str, Any]:
+    return {name: str(getattr(config.listen, name)) for name in ("check", "pages", "ops")}
+
+
+READ = (
+    *("X-WeCom-Session", "X-WeCom-Site", "X-WeCom-Navigation", "X-WeCom-Preflight", "X-WeCom-Window", "X-WeCom-Method"),
+    *("X-WeCom-Original-Uri", "X-WeCom-Reason", "X-WeCom-Rule", "X-WeCom-Address", "X-WeCom-Cookie-Name", "X-WeCom-Token"),
+    *("X-WeCom-UserId", "X-WeCom-Departments", "X-WeCom-Kind", "X-Original-URI", "X-Original-URL", "X-Rewrite-URL"),
+    *("X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Host", "X-HTTP-Method-Override", "Authorization", "Referer"),
+    *("Origin", "Cookie", "Content-Type", "Accept-Language", "Sec-Fetch-Dest", "Sec-Fetch-Mode"),
+)
+VALUES = ("user:zhangsan", "/_wecom/auth", "/_wecom/auth/user:zhangsan", "department:5", "zhangsan", "1")
+
+
+@pytest.mark.parametrize("spelling", ["as it is", "underscores"])
+async def test_nothing_a_client_sends_changes_a_rule(site: Site, spelling: str) -> None:
+    """Every header that the gateway reads, and every other that such software has read, leaves the answer as it is."""
+    session = await site.session("zhangsan")
+    names = [name if spelling == "as it is" else name.replace("-", "_") for name in READ]
+
+    for value in VALUES:
+        for name in names:
+            sent = (
+                {name: f"{COOKIE}={session}; x={value}"} if name == "Cookie" else {name: value, "Cookie": f"{COOKIE}={session}"}
+            )
+            answer = await site.get("/finance/", "", sent)
+            assert answer.status == 403, (name, value)
+    everything = dict.fromkeys(names, VALUES[2]) | {"Cookie": f"{COOKIE}={session}"}
+    assert (await site.get("/finance/", "", everything)).status == 403
+
+
+OUTSIDE = (
+    "/_wecom/auth/user:me",
+    "/_wecom/auth",
+    "/_wecom/auth/",
+    "/_wecom//auth/user:me",
+    "/_wecom/%61uth/user:me",
+    "/_wecom/x/../auth/user:me",
+    "/x/../_wecom/auth/user:me",
+    "/_wecom/auth%2Fuser:me",
+    "/_wecom/auth/%2e%2e/auth/user:me",
+    "//_wecom/auth/user:me",
+    "/_wecom/auth/user:me?/_wecom/me",
+    "/_wecom/./auth/department:2",
+)
+
+
+async def test_a_browser_cannot_ask_the_question(site: Site) -> None:
+    """The question is nginx's alone: from outside it is 404, signed in or not, however it is spelled."""
+    session = await site.session("lisi")
+
+    for path in OUTSIDE:
+        assert [(await site.get(path, value, NAVIGATION)).status for value in ("", session)] == [404, 404], path
+
+
+WINDING = ("/finance/../open/", "/open/..%2ffinance/", "/open/%2e%2e/finance/", "//finance//", "/finance/.", "/%66inance/")
+
+
+async def test_a_path_that_winds_is_asked_by_where_it_ends(site: Site) -> None:
+    """Dots, slashes and percent signs in the page's address lead to the rule of the location that answers."""
+    session = await site.session("zhangsan")
+
+    for path in WINDING:
+        assert (await site.get(path, session)).status == (200 if path == "/finance/../open/" else 403), path
