@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 from redis import exceptions as redis
@@ -16,12 +16,13 @@ from gateway.ledger.redis_clients import ANSWER_S, Clients
 from gateway.ledger.redis_faults import told
 from gateway.ledger.redis_health import weaknesses
 from gateway.ledger.redis_scripts import APPEND, CLAIM, READ
+from gateway.ledger.retention import SURVIVES, survivors
 from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable
 from gateway.records import AUDIT_ONLY, Entry, Record
 from gateway.redis_url import RedisUrl
 
 LONGEST_S = 3.0
-"""For one call, connecting and signing in to Redis included."""
+"""For one call, connecting and signing in to Redis included; to close what has hung can take another CONNECT_S."""
 
 BRIEF_S = 1.5
 """For a call that a sign-in can do without."""
@@ -78,13 +79,9 @@ class RedisStore:
             return []
         async with self._asking(), self._appending:
             for _ in range(TRIES):
-                links = _chain(self._last, tidied)
-                rows = zip(tidied, links, strict=True)
-                words = (word for record, link in rows for word in (int(record.at * 1000), link, record.kind, canonical(record)))
-                ids, last = await self._redis.eval(APPEND, 1, self._stream, self._last, *words)
-                self._last = str(last)
-                if last == links[-1]:
-                    return [Entry(_position(*each[:2]), each[2], each[1]) for each in zip(ids, links, tidied, strict=True)]
+                self._last, entries = await self._append_after(self._last, tidied)
+                if entries:
+                    return entries
         raise LedgerUnavailable(f"{self._shown}: others always append first")
 
     async def head(self) -> str:
@@ -147,7 +144,19 @@ class RedisStore:
             _done(await self._redis.set(f"{self._prefix}mark:{name}", position))
 
     async def trim(self, before: float) -> int:
-        return 0
+        for _ in range(TRIES):
+            last, dropped = await self._end(), await self._oldest(min(before, self._clock()))
+            if not dropped:
+                return 0
+            old = [entry.record for entry in dropped if entry.record.kind in SURVIVES]
+            later = [entry.record async for entry in self._after(dropped[-1].position)] if old else []
+            details = {"position": dropped[-1].position, "digest": dropped[-1].digest, "count": len(dropped)}
+            records = [Record("trimmed", self._clock(), details=details), *survivors(old, later, self._clock())]
+            async with self._asking(), self._appending:
+                self._last, entries = await self._append_after(last, records, len(dropped))
+            if entries:
+                return len(dropped)
+        raise LedgerUnavailable(f"{self._shown}: others always append while it is trimmed")
 
     async def problems(self) -> list[str]:
         try:
@@ -176,10 +185,39 @@ class RedisStore:
         async with self._asking(BRIEF_S):
             yield
 
+    async def _append_after(self, last: str, records: Sequence[Record], drop: int = 0) -> tuple[str, list[Entry]]:
+        """Append if *last* is the digest at the end, and *drop* so many of the oldest; gives the digest at the end now."""
+        links = list(accumulate(records, digest, initial=last))[1:]
+        rows = zip(records, links, strict=True)
+        words = (word for record, link in rows for word in (int(record.at * 1000), link, record.kind, canonical(record)))
+        ids, end = await self._redis.eval(APPEND, 1, self._stream, last, drop, *words)
+        if not ids or end != links[-1]:
+            return str(end), []
+        return end, [Entry(_position(*each[:2]), each[2], each[1]) for each in zip(ids, links, records, strict=True)]
+
+    async def _oldest(self, before: float) -> list[Entry]:
+        """The entries before the first that was taken at or after *before*."""
+        return list(takewhile(lambda entry: entry.record.at < before, await self.read(limit=SCAN)))
+
+    async def _after(self, place: str) -> AsyncIterator[Entry]:
+        while page := await self.read(place, SCAN, in_force=True):
+            for entry in page:
+                yield entry
+            place = page[-1].position
+
     async def _last_up_to(self, place: str) -> str:
+        found = await self._backwards(place)
+        return _position(*found) if found else ""
+
+    async def _end(self) -> str:
+        found = await self._backwards("+")
+        return found[1] if found else BEGINNING
+
+    async def _backwards(self, place: str) -> tuple[str, str] | None:
+        """The id and the digest of the last entry up to *place*."""
         async with self._asking():
             found = await self._redis.xrevrange(self._stream, max=place, count=1)
-            return _position(found[0][0], found[0][1]["d"]) if found else ""
+            return (found[0][0], found[0][1]["d"]) if found else None
 
     async def _is_gone(self, place: str, position: str) -> bool:
         async with self._asking():
@@ -195,11 +233,6 @@ class RedisStore:
         except (ValueError, TypeError, LookupError) as error:
             places = f"between {found[0][0]} and {found[-1][0]}"
             raise LedgerBroken(f"{self._shown}: something in {self._stream} {places} is no record of ours") from error
-
-
-def _chain(last: str, records: Sequence[Record]) -> list[str]:
-    """The digests of *records* after the entry with digest *last*."""
-    return list(accumulate(records, digest, initial=last))[1:]
 
 
 def _life_ms(now: float, until: float) -> int:

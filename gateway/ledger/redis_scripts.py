@@ -5,21 +5,23 @@ from __future__ import annotations
 APPEND = """
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local digest = last and last[2][2] or ''
-local ids, count = {}, (#ARGV - 1) / 4
-if digest == ARGV[#ARGV - 2] then
+local ids, count = {}, (#ARGV - 2) / 4
+if digest == ARGV[#ARGV - 2] and ARGV[2] == '0' then
   for i, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', count)) do ids[count + 1 - i] = entry[1] end
   return {ids, digest}
 end
 if digest ~= ARGV[1] then return {ids, digest} end
-for i = 2, #ARGV, 4 do
+for i = 3, #ARGV, 4 do
   local entry = {'d', ARGV[i + 1], 'k', ARGV[i + 2], 'r', ARGV[i + 3]}
   local id = redis.pcall('XADD', KEYS[1], ARGV[i] .. '-0', unpack(entry))
   if type(id) == 'table' then id = redis.call('XADD', KEYS[1], '*', unpack(entry)) end
   ids[#ids + 1] = id
 end
+if ARGV[2] ~= '0' then redis.call('XTRIM', KEYS[1], 'MAXLEN', redis.call('XLEN', KEYS[1]) - ARGV[2]) end
 return {ids, ARGV[#ARGV - 2]}
 """
-"""Append if the digest at the end is ARGV[1]; gives the new ids, none if it is not, and the digest at the end now.
+"""Append if the digest at the end is ARGV[1], and drop the ARGV[2] oldest; gives the new ids, none if it is not, and the digest
+at the end now.
 
 Where all stands at the end already, an earlier attempt arrived whose answer was lost: its ids are given, and nothing is
 appended twice.
