@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -25,3 +26,9 @@ def settings(name: str) -> dict[str, Any]:
     comment = (FOLDER / name).read_text("utf-8").partition("# Context:")[0]
     block = comment.partition("#   # gateway.toml")[2].partition("\n#\n")[0]
     return tomllib.loads("\n".join(re.findall(r"^#   (.*)$", block, re.MULTILINE)))
+
+
+def command(name: str) -> list[str]:
+    """The arguments of the ``wecom-gateway`` command in the example's own comment."""
+    (line,) = re.findall(r"^#   wecom-gateway (.*)$", (FOLDER / name).read_text("utf-8"), re.MULTILINE)
+    return shlex.split(line)

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,6 @@ from gateway import snippets
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
-from gateway.tokens import Token
 from tests.conftest import WECOM_UA
 
 NGINX = """
@@ -185,11 +185,13 @@ class Stand:
     def stranger(self, source: str = "") -> Person:
         return Person(self, source=source)
 
-    def token(self, name: str, *rules: str, member: str = "", account: str = "") -> str:
-        """What ``wecom-gateway token issue`` prints."""
-        now, config = int(self.clock()), self.config
-        claims = (f"id-{name}", name, rules, config.corp_id, config.agent_id, "", now, now + 90 * 86400)
-        return self.gateway.live.now.tokens.seal(Token(*claims, member=member, account=account))
+    async def issued(self, arguments: Sequence[str]) -> str:
+        """The token that ``wecom-gateway token issue …`` prints, with these settings in a file."""
+        command = [sys.executable, "-m", "gateway", *arguments, "--config", f"{self.folder}/gateway.toml", "--json"]
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        printed, said = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        return str(json.loads(printed)["token"])
 
     async def member(self, user_id: str = "zhangsan", uri: str = "/", host: str = "") -> Person:
         """Sign in inside the WeCom client by opening a page, and take the session to further requests."""
@@ -244,7 +246,24 @@ def _settings(sandbox: Sandbox, folder: Path, hosts: Sequence[str], changes: Map
         "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},
     }
-    return settings.from_mapping(table | dict(changes), {})
+    table |= changes
+    (folder / "gateway.toml").write_text("\n".join(_toml(table)), "utf-8")
+    return settings.load(folder / "gateway.toml", {})
+
+
+def _toml(table: Mapping[str, Any]) -> Iterator[str]:
+    """*table* as TOML: what JSON and TOML write alike, and one level of tables."""
+    yield from (f"{key} = {json.dumps(value)}" for key, value in table.items() if key != "site" and not isinstance(value, dict))
+    for key, value in table.items():
+        for each in value if key == "site" else [value] if isinstance(value, dict) else []:
+            yield f"[[{key}]]" if key == "site" else f"[{key}]"
+            yield from (f"{name} = {_inline(item)}" for name, item in each.items())
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_inline(item)}" for name, item in value.items()) + "}"
+    return f"[{', '.join(map(_inline, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 def _write(folder: Path, servers: str) -> None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.apps.contract import FORGED, HTML, JSON, Contract
 from tests.apps.inside import application
 from tests.apps.stand import Person, Stand, a_folder, running
-from tests.examples import placed, settings
+from tests.examples import command, placed, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -181,7 +181,7 @@ class TestMachines:
 
     async def test_a_token_is_a_machine_with_a_name(self, stand: Stand) -> None:
         """As Bearer or as a password it opens the location whose rule it names, and the application does not see it."""
-        token = stand.token("ci", "reports")
+        token = await stand.issued(command("machines.conf"))
 
         for sent in (f"Bearer {token}", aiohttp.encode_basic_auth("anything", token)):
             told = await stand.stranger().told("/reports/", [*FORGED, ("Authorization", sent)])

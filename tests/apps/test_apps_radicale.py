@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.apps.contract import FORGED, HTML, JSON
 from tests.apps.servers import radicale
 from tests.apps.stand import Person, Stand, a_folder, running
-from tests.examples import placed, settings
+from tests.examples import command, placed, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -94,7 +94,7 @@ async def test_strangers_sign_in_or_are_told(stand: Stand) -> None:
 
 async def test_a_calendar_program_comes_with_a_token(stand: Stand) -> None:
     """Asked for a password it gives the member's token, and then is that member, whatever name it types beside it."""
-    token = stand.token("zhangsan-phone", "calendar", member="zhangsan", account="张三")
+    token = await stand.issued(command("radicale.conf"))
     asked = await stand.stranger().ask("PROPFIND", "/", {"Depth": "0"}, body=ASKS)
 
     for name in ("zhangsan", "lisi"):
