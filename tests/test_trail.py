@@ -19,8 +19,8 @@ from gateway.ledger.sqlite import SqliteStore
 from gateway.records import Record
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
-from tests.conftest import DESKTOP_UA, WECOM_UA, Clock, free_port
-from tests.torture.redis import Redis
+from tests.conftest import DESKTOP_UA, WECOM_UA, Clock
+from tests.ledger.redis_server import running
 
 HOME = "http://localhost:8080/"
 LOGOUT = "http://localhost:8080/_wecom/logout"
@@ -193,10 +193,8 @@ async def config(request: pytest.FixtureRequest, make_config: MakeConfig, tmp_pa
     if request.param == "sqlite":
         yield make_config()
         return
-    redis = Redis(tmp_path / "redis", free_port())
-    await redis.start()
-    yield make_config(store=redis.url)
-    await redis.kill()
+    async with running(tmp_path / "redis") as redis:
+        yield make_config(store=redis.url)
 
 
 async def test_the_twin_at_another_process_is_one_sign_in(

@@ -22,8 +22,9 @@ from gateway.records import Entry, Record
 from gateway.sealing import Sealer
 from gateway.session import LONGEST_S
 from tests.conftest import free_port
+from tests.ledger.redis_server import RedisServer
+from tests.ledger.redis_server import running as running_redis
 from tests.machine import LISTENERS, Machine, Process, machine_in
-from tests.torture.redis import Redis
 from tests.torture.truth import Known, Truth
 
 HOME = "http://localhost:8080/"
@@ -51,7 +52,7 @@ class Place:
 class Torture:
     """One run, the same for the same *seed* as far as scheduling lets it be."""
 
-    def __init__(self, machine: Machine, seed: int, redis: Redis | None) -> None:
+    def __init__(self, machine: Machine, seed: int, redis: RedisServer | None) -> None:
         self.truth = Truth()
         self._machine = machine
         self._redis = redis
@@ -121,12 +122,18 @@ class Torture:
         self._logs += process.said
         await self._start(place)
 
-    async def _kill_redis(self, redis: Redis, rng: Random) -> None:
+    async def _kill_redis(self, redis: RedisServer, rng: Random) -> None:
         async with self._one_at_a_time:
-            self.truth.counts["redis killed"] += 1
-            await redis.kill()
-            await asyncio.sleep(rng.uniform(0, 1))
-            await redis.start()
+            if rng.random() < 0.3:
+                self.truth.counts["redis held up"] += 1
+                redis.hold()
+                await asyncio.sleep(rng.uniform(0, 3))
+                redis.go_on()
+            else:
+                self.truth.counts["redis killed"] += 1
+                await redis.kill()
+                await asyncio.sleep(rng.uniform(0, 1))
+                await redis.start()
 
     # ── people ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,9 +280,7 @@ async def torture(folder: Path, *, seconds: float, seed: int, store: str = "sqli
         machine = await stack.enter_async_context(machine_in(folder))
         redis = None
         if store == "redis":
-            redis = Redis(folder / "redis", free_port())
-            await redis.start()
-            stack.push_async_callback(redis.kill)
+            redis = await stack.enter_async_context(running_redis(folder / "redis"))
             machine.store = redis.url
             machine.write()
         return await Torture(machine, seed, redis).run(seconds)
