@@ -142,12 +142,13 @@ async def test_moving_to_another_department(site: Site, sandbox: Sandbox, clock:
     assert await site.entered(fresh) == {"finance", "named", "open"}
 
 
-async def test_a_rule_newer_than_the_session(site: Site, make_config: Callable[..., Config]) -> None:
+async def test_a_rule_newer_than_the_session(site: Site, make_config: Callable[..., Config], clock: Clock) -> None:
     """A session that did not look at a tag is 401 ``stale`` there, and the next page reads the member again: no QR."""
     config = site.gateway.live.now.config
     await site.gateway.reload(make_config(listen=vars_of(config)))
     old = await site.session("wangwu")
     await site.gateway.reload(config)
+    clock.advance(1)
 
     script = await site.get("/tagged/", old)
     page = await site.get("/tagged/", old, NAVIGATION)
