@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 import pytest
@@ -110,6 +111,38 @@ def test_every_decoder_gives_the_name(name: str) -> None:
 def test_visible_drops_what_no_header_may_hold(text: str, shown: str) -> None:
     """Control characters, line separators and lone surrogates are dropped, the rest stays."""
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["encoded", "raw"])
+async def test_an_emoji_arrives(browse: Any, start: Any, make_config: Any, sandbox: Any, raw: bool) -> None:
+    """A name of emoji arrives whole where it is encoded; raw, without the invisible characters that join them."""
+    sandbox.change_member("lisi", {"name": "李四👨‍👩‍👧"})
+
+    page = await browse("lisi", at=await start(make_config(raw_headers=raw))).open("http://localhost:8080/")
+
+    name = page.headers["X-WeCom-Name"]
+    assert (name if raw else unquote(name)) == ("李四👨👩👧" if raw else "李四👨‍👩‍👧")
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["encoded", "raw"])
+@pytest.mark.parametrize("name", ["李" * 3400, "xy\r\n" * 5000, "👨" * 2500], ids=["Chinese", "lines", "emoji"])
+async def test_ten_kilobytes(browse: Any, start: Any, make_config: Any, sandbox: Any, name: str, raw: bool) -> None:
+    """A name that no header could hold is refused at sign-in, by a page, however well it packs into a cookie."""
+    sandbox.change_member("lisi", {"name": name})
+
+    page = await browse("lisi", at=await start(make_config(raw_headers=raw))).open("http://localhost:8080/")
+
+    assert (page.status, page.reason) == (500, "session-too-big")
+
+
+async def test_without_departments(browse: Any, sandbox: Any) -> None:
+    """A member of whose departments the app sees none is let in where no rule asks, without the header."""
+    sandbox.state.apps[0].allow_users = (*sandbox.state.apps[0].allow_users, "zhaoliu")
+
+    page = await browse("zhaoliu").open("http://localhost:8080/")
+
+    assert (page.status, page.headers["X-WeCom-UserId"]) == (200, "zhaoliu")
+    assert "X-WeCom-Departments" not in page.headers
 
 
 def test_only_active_members_have_no_reason() -> None:
