@@ -33,6 +33,7 @@ class Database:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self.replaced = False  #: another file stands there than at first; told to the next reader, once
 
     def create(self) -> None:
         """Make the file if there is none, for its owner only; a root who does it leaves it to the folder's owner."""
@@ -44,7 +45,10 @@ class Database:
         except FileExistsError:
             pass
         except OSError as error:
-            raise LedgerBroken(f"{self.path} cannot be made: {error.strerror}") from error
+            raise LedgerBroken(f"{self.path} cannot be made: {(error.strerror or str(error)).lower()}") from error
+        for place in (self.path, self.path.parent):
+            if not os.access(place, os.R_OK | os.W_OK):
+                raise LedgerBroken(f"{place} cannot be read and written by user {os.geteuid()}; SQLite needs file and folder")
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -54,13 +58,13 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 yield connection
-            self._is_there()
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """The connection; what SQLite raises becomes LedgerUnavailable or LedgerBroken."""
         try:
             yield self._open()
+            self._same()
         except sqlite3.Error as error:
             self.close()
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -77,18 +81,31 @@ class Database:
         file = self._is_there()
         if self._connection is not None and file == self._file:
             return self._connection
+        self.replaced = self.replaced or self._file not in (None, file)
         self.close()
         uri = f"file:{quote(str(self.path))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         self._connection, self._file = connection, file
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise LedgerBroken(f"{self.path} cannot be shared by processes: its file system has no shared memory")
         prepare(connection, self.path)
-        return connection
+
+    def _same(self) -> None:
+        """What was written to a file that is no longer at its place is gone with it."""
+        if self._is_there() != self._file:
+            raise LedgerUnavailable(f"{self.path} was replaced in that moment")
 
     def _is_there(self) -> tuple[int, int]:
-        """Which file stands at the path: what is written to one that was deleted is gone."""
+        """Which file stands at the path."""
         try:
             found = self.path.stat()
         except FileNotFoundError as error:

@@ -37,6 +37,7 @@ class Ledger:
         self._memory = Memory(clock)
         self._outbox = Outbox(store, clock)
         self._position = ""
+        self._closed = False
         self._subscribers: list[Callable[[Record], None]] = []
         self._troubles: dict[str, str] = {"start": "waiting for the ledger"}
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,7 +75,10 @@ class Ledger:
         self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._tidy())
 
     async def close(self) -> None:
-        """Store what waits, within a bound; what could not be stored goes whole to the log."""
+        """Store what waits, within a bound; what could not be stored goes whole to the log. Once is enough."""
+        if self._closed:
+            return
+        self._closed = True
         await self._outbox.close(CLOSING_S)
         for task in self._tasks:
             task.cancel()
@@ -158,7 +162,7 @@ class Ledger:
 
     async def _lost(self, error: LedgerLost) -> None:
         """Other data stands in the store: what we know to be in force is added, and all is read from the start."""
-        log.error("ledger: %s; what is known to be in force is appended again", error)
+        self._trouble("follow", f"{error}; what is known to be in force is appended again")
         try:
             if records := self._standing.records(self._clock()):
                 await self._store.append(records)

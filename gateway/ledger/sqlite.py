@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 POLL_S = 0.25
 TRIMMED_TOGETHER = 5000
+OPENING_S = 120.0
 ANSWER_S = 5.0
 """A disk that hangs does not hold up who asks; the record may be stored or not."""
 
@@ -45,16 +47,18 @@ class _Thread:
         self.database = Database(path)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def run(self, work: Callable[[Database], T]) -> T:
+    async def run(self, work: Callable[[Database], T], timeout_s: float = ANSWER_S) -> T:
         running = asyncio.get_running_loop().run_in_executor(self._executor, work, self.database)
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(timeout_s):
                 return await running
         except TimeoutError as error:
             raise LedgerUnavailable(f"{self.database.path}: the disk does not answer") from error
 
     async def close(self) -> None:
-        self._executor.submit(self.database.close)
+        """Once: the second time there is nothing left to close."""
+        with suppress(LedgerUnavailable, RuntimeError):
+            await self.run(Database.close)
         self._executor.shutdown(wait=False)
 
 
@@ -73,7 +77,7 @@ class SqliteStore:
 
     async def open(self) -> None:
         await self._writer.run(Database.create)
-        await self._writer.run(_opened)
+        await self._writer.run(_examined, OPENING_S)
 
     async def close(self) -> None:
         await self._writer.close()
@@ -123,9 +127,12 @@ class SqliteStore:
         return []
 
 
-def _opened(database: Database) -> None:
-    with database.connection():
-        pass
+def _examined(database: Database) -> None:
+    """Half a second for a million entries: nobody is to find out later that half of it cannot be read."""
+    with database.connection() as connection:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise LedgerBroken(f"{database.path} is corrupted ({found}); put its backup there")
 
 
 def _append(database: Database, records: Sequence[Record]) -> list[Entry]:
@@ -177,6 +184,9 @@ def _seek(database: Database, since: float) -> str:
 def _read(database: Database, after: str, limit: int, in_force: bool) -> list[Entry]:
     condition = f" AND {IN_FORCE}" if in_force else ""
     with database.connection() as connection:
+        if database.replaced:
+            database.replaced = False
+            raise LedgerLost(f"another file was put in the place of {database.path}")
         start = _place(connection, after)
         rows = connection.execute(f"{_SELECT} WHERE id > ?{condition} ORDER BY id LIMIT ?", (start, limit)).fetchall()
     return [_entry(row) for row in rows]
