@@ -46,6 +46,8 @@ class Database:
             pass
         except OSError as error:
             raise LedgerBroken(f"{self.path} cannot be made: {(error.strerror or str(error)).lower()}") from error
+        if not self.path.is_file():
+            raise LedgerBroken(f"{self.path} is no file")
         for place in (self.path, self.path.parent):
             if not os.access(place, os.R_OK | os.W_OK):
                 raise LedgerBroken(f"{place} cannot be read and written by user {os.geteuid()}; SQLite needs file and folder")

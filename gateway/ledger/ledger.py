@@ -23,6 +23,8 @@ SIGN_IN_WAITS_S = 2.0
 CLOSING_S = 5.0
 HOUR_S, DAY_S = 3600.0, 86400.0
 
+_WRITES = ("append", "claim")
+
 
 class Ledger:
     """What is stored is applied to *standing*: at start everything in force, then each record as it comes, ours and others'."""
@@ -72,7 +74,7 @@ class Ledger:
                 break
         self._well("start")
         self.ready = True
-        self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._tidy())
+        self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._probe(), self._tidy())
 
     async def close(self) -> None:
         """Store what waits, within a bound; what could not be stored goes whole to the log. Once is enough."""
@@ -123,7 +125,7 @@ class Ledger:
             async with asyncio.timeout(SIGN_IN_WAITS_S):
                 answer = await asked
         except (LedgerUnavailable, LedgerBroken, TimeoutError) as error:
-            self._trouble("claim", f"sign-ins are not shared with other processes: {error}")
+            self._trouble("claim", f"sign-ins are not shared with other processes: {str(error) or 'no answer in time'}")
         else:
             self._well("claim")
             return answer
@@ -143,15 +145,22 @@ class Ledger:
         self._position = head
 
     async def _follow(self) -> None:
+        lost = False
         while True:
             try:
+                if lost:
+                    await self._restore()
                 await self._store.wait(self._position, FOLLOW_S)
                 if entries := await self._store.read(self._position, BATCH):
                     self._apply(entry.record for entry in entries)
                     self._position = entries[-1].position
                 self._well("follow")
+                lost = False
             except LedgerLost as error:
-                await self._lost(error)
+                self._trouble("follow", f"{error}; what is known to be in force is appended again")
+                if lost:
+                    await asyncio.sleep(RETRY_S)
+                lost = True
             except (LedgerUnavailable, LedgerBroken) as error:
                 self._trouble("follow", f"revocations by others are not heard of: {error}")
                 await asyncio.sleep(RETRY_S)
@@ -160,16 +169,11 @@ class Ledger:
                 self._trouble("follow", "revocations by others are not heard of; the log has more")
                 await asyncio.sleep(RETRY_S)
 
-    async def _lost(self, error: LedgerLost) -> None:
+    async def _restore(self) -> None:
         """Other data stands in the store: what we know to be in force is added, and all is read from the start."""
-        self._trouble("follow", f"{error}; what is known to be in force is appended again")
-        try:
-            if records := self._standing.records(self._clock()):
-                await self._store.append(records)
-            await self._replay()
-        except (LedgerUnavailable, LedgerBroken, LedgerLost) as again:
-            self._trouble("follow", f"revocations by others are not heard of: {again}")
-            await asyncio.sleep(RETRY_S)
+        if records := self._standing.records(self._clock()):
+            await self._store.append(records)
+        await self._replay()
 
     def _apply(self, records: Iterable[Record]) -> None:
         takers = (self._standing.apply, *self._subscribers)
@@ -181,6 +185,16 @@ class Ledger:
                     log.exception("ledger: record not understood: %r", record)
 
     # ── in the background ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _probe(self) -> None:
+        """A store that failed is tried again, so that /readyz need not wait for the next revocation to be well."""
+        while True:
+            await asyncio.sleep(RETRY_S)
+            if self._troubles.keys() & _WRITES:
+                with suppress(LedgerUnavailable, LedgerBroken):
+                    await self._store.put("probe", "", self._clock())
+                    for where in _WRITES:
+                        self._well(where)
 
     async def _tidy(self) -> None:
         while True:

@@ -310,7 +310,9 @@ class TestLost:
         assert set(map(str, fresh.records(T))) == set(map(str, one.standing.records(T)))
         assert len(fresh) == len(one.standing) == 7
 
-    async def test_a_backup_in_its_place(self, start: Start, file: Path, tmp_path: Path) -> None:
+    async def test_a_backup_in_its_place(
+        self, start: Start, file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """An older copy in its place is read, and what it lacks is added."""
         one = await start()
         await one.ledger.append(block("before"))
@@ -323,6 +325,7 @@ class TestLost:
         (tmp_path / "copy").write_bytes(backup)
         (tmp_path / "copy").rename(file)
         await two.ledger.append(block("again"))
+        await becomes(lambda: "appended again" in caplog.text)
         await becomes(lambda: not two.ledger.problems)
 
         fresh = await start()
