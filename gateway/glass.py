@@ -22,7 +22,6 @@ from gateway.urls import PREFIX
 
 PURPOSE = "break-glass"
 LINK_S = 600
-MAX_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)

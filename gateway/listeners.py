@@ -123,7 +123,9 @@ def _last(own: socket.socket) -> list[socket.socket]:
 
 
 def _shown(name: Any) -> str:
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"{_UNIX}{name}"
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return f"{_UNIX}{name}"
 
 
 def _hint(name: str) -> str:
