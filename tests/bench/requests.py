@@ -115,6 +115,6 @@ def _session(config: Config, number: int, now: int) -> Session:
         renewed=now,
         ends=config.lifetimes.ends(now, now),
         read=now,
-        account=f"{10_000_000 + number}",
+        account=user_id(number),
         departments=(1200, 37, 12, 2, 1),
     )
