@@ -32,6 +32,7 @@ class Verdict(Enum):
     NO = "no"
 
 
+_YES, _UNSURE, _BROKEN, _NO = Verdict  # looked up once: an enum's attribute costs as much as a set's
 _ANY = {verdict: rank for rank, verdict in enumerate((Verdict.NO, Verdict.BROKEN, Verdict.UNSURE, Verdict.YES))}
 _ALL = {verdict: rank for rank, verdict in enumerate((Verdict.YES, Verdict.BROKEN, Verdict.UNSURE, Verdict.NO))}
 _OPPOSITE = {Verdict.YES: Verdict.NO, Verdict.NO: Verdict.YES}
@@ -69,20 +70,20 @@ class _Alternatives:
 
     def verdict(self, who: Who) -> Verdict:
         if self.departments and not self.departments.isdisjoint(who.departments):
-            return Verdict.YES
+            return _YES
         if self.users and who.user_id.casefold() in self.users:
-            return Verdict.YES
+            return _YES
         if self.leader and who.leader_of:
-            return Verdict.YES
+            return _YES
         looked = who.tags
         if self.tags and any(looked[tag] for tag in self.tags & looked.keys()):
-            return Verdict.YES
-        found = max((other.verdict(who) for other in self.others), key=_ANY.__getitem__, default=Verdict.NO)
-        if found is Verdict.YES:
+            return _YES
+        found = max((other.verdict(who) for other in self.others), key=_ANY.__getitem__, default=_NO)
+        if found is _YES:
             return found
         if (self.departments and who.partial) or not self.tags <= looked.keys():
-            return Verdict.UNSURE
-        return Verdict.BROKEN if self.broken and found is Verdict.NO else found
+            return _UNSURE
+        return _BROKEN if self.broken and found is _NO else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,10 @@ class Rule:
         return self._decide is None
 
     def verdict(self, who: Who) -> Verdict:
-        return self._decide.verdict(who) if self._decide else Verdict.YES
+        return self._decide.verdict(who) if self._decide else _YES
 
     def admits(self, who: Who) -> bool:
-        return self.verdict(who) is Verdict.YES
+        return self.verdict(who) is _YES
 
 
 def check(who: Who, rule: Rule) -> None:
@@ -127,11 +128,11 @@ def check(who: Who, rule: Rule) -> None:
     if rule._decide is None:
         return
     verdict = rule._decide.verdict(who)
-    if verdict is Verdict.YES:
+    if verdict is _YES:
         return
-    if verdict is Verdict.UNSURE:
+    if verdict is _UNSURE:
         raise SignInNeeded("stale", rule=rule.text)
-    if verdict is Verdict.BROKEN:
+    if verdict is _BROKEN:
         raise _bad(rule.text, "; ".join(rule.problems))
     raise Denied("rule", rule=rule.text)
 

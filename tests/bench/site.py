@@ -17,7 +17,9 @@ from tests.bench.peers import Peer
 from tests.bench.requests import HOST, user_id
 
 FIRST_PORT = 20_100
-ALTERNATIVES = ",".join(["lisi", *(f"wangwu{number:03d}" for number in range(48)), user_id(0)])
+_DEPARTMENTS = ",".join(str(number) for number in range(500, 525))
+_USERS = ",".join([*(f"wangwu{number:03d}" for number in range(23)), user_id(0)])
+ALTERNATIVES = f"department:{_DEPARTMENTS}/leader/user:{_USERS}"
 
 _CACHE_PATH = re.compile(r"^(\s*proxy_cache_path\s+)[^\s;]+", re.MULTILINE)
 
@@ -145,7 +147,7 @@ http {{
             include wecom/protect.conf;
         }}
         location /rule/ {{
-            auth_request /_wecom/auth/user:{ALTERNATIVES};
+            auth_request /_wecom/auth/{ALTERNATIVES};
             include wecom/member.conf;
         }}
         location /app/ {{
