@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 AT_ONCE = 8
+TOGETHER = 256
 CLAIM_S = 30
 """For how long a member is one process's to read: longer than a call with its retries takes."""
 
@@ -52,8 +53,11 @@ class Recheck:
             settings, watch, now = parts.config.recheck, parts.watch, parts.clock()
             if not settings.every:
                 return
-            for user_id in watch.consider(_in_force(parts, now), now):
-                await _changed(parts, user_id)
+            here = parts.sessions.look()
+            for start in range(0, len(here), TOGETHER):
+                for user_id in watch.consider(_in_force(parts, here[start : start + TOGETHER], now), now):
+                    await _changed(parts, user_id)
+                await asyncio.sleep(0)  # thousands must not keep the checks waiting
             workers = min(AT_ONCE, budget := watch.budget(now))
             turns = iter(range(budget))
             await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
@@ -62,10 +66,10 @@ class Recheck:
             parts.telemetry.waiting(watch.waiting, len(parts.hold.members))
 
 
-def _in_force(parts: Parts, now: float) -> list[Seen]:
-    """The sessions in use of which nobody waits for the end already."""
+def _in_force(parts: Parts, here: Iterable[Seen], now: float) -> list[Seen]:
+    """Those of the sessions in use that are not over yet."""
     found = []
-    for seen in parts.sessions.look():
+    for seen in here:
         try:
             parts.standing.check(seen)
         except SignInNeeded:

@@ -620,6 +620,11 @@ class TestSecrets:
             {"wecom": {"proxy": f"http://user:{LEAK}\u2100@proxy"}},
             {"wecom": {"proxy": [LEAK]}},
             {"wecom": {"api_url": f"https://user:{LEAK}@x"}},
+            {"events": {"token": f"{LEAK}{LEAK}", "aes_key": LEAK}},
+            {"events": {"token": LEAK}},
+            {"events": {"aes_key": [LEAK]}},
+            {"events": {"token_file": LEAK, "aes_key_file": LEAK}},
+            {"events": LEAK},
         ],
         ids=str,
     )
@@ -664,6 +669,7 @@ class TestWarnings:
         [
             ({"public_url": "http://erp"}, "site default: public_url is plain http"),
             ({"session": {"renew_after": "30s"}}, "session.renew_after: below a minute"),
+            ({"recheck": {"every": "30s"}}, "recheck.every: below a minute"),
         ],
     )
     def test_what_is_risky_has_one(self, changes: dict[str, Any], warning: str) -> None:
@@ -672,3 +678,42 @@ class TestWarnings:
 
         assert len(found) == 1
         assert found[0].startswith(warning)
+
+
+class TestLeaving:
+    """``[recheck]`` and ``[events]``."""
+
+    KEY = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
+
+    @pytest.mark.parametrize(
+        "changes, found",
+        [
+            ({"recheck": {"every": "5s"}}, "recheck.every: 10s at least"),
+            ({"recheck": {"per_minute": 0}}, "recheck.per_minute: 1 at least"),
+            ({"recheck": {"unreachable": "open"}}, "recheck.unreachable: keep or close is needed"),
+            ({"recheck": {"unreachable": "close", "every": 0}}, 'recheck.unreachable: "close" needs recheck.every'),
+            ({"recheck": {"unreachable": "close", "grace": "5m"}}, "recheck.grace: shorter than recheck.every"),
+            ({"events": {"token": "abc"}}, "events: token and aes_key are given together"),
+            ({"events": {"token": "a-b", "aes_key": KEY}}, "events.token: at most 32 letters and digits"),
+            ({"events": {"token": "abc", "aes_key": KEY[:-1]}}, "events.aes_key: 43 letters and digits"),
+            ({"events": {"token": "abc", "aes_key_file": "/nowhere"}}, "events.aes_key_file: /nowhere cannot be read"),
+            ({"events": {"token": "/etc/hostname", "aes_key": KEY}}, "events.token: this is the name of a file"),
+        ],
+        ids=str,
+    )
+    def test_mistakes(self, changes: dict[str, Any], found: str) -> None:
+        """Each is told by the name of its setting, before anything runs."""
+        assert any(line.startswith(found) for line in mistakes(**changes))
+
+    def test_both_secrets_by_file_and_environment(self, tmp_path: Path) -> None:
+        """Token and EncodingAESKey come from files or the environment as well, and the environment wins."""
+        for name, text in (("token", "QDG6eK"), ("key", self.KEY)):
+            (tmp_path / name).write_text(f"{text}\n")
+        files = {"token_file": str(tmp_path / "token"), "aes_key_file": str(tmp_path / "key")}
+        environment = {"WECOM_GATEWAY_EVENTS_TOKEN": "other", "WECOM_GATEWAY_EVENTS_AES_KEY_FILE": files["aes_key_file"]}
+
+        from_files = made(events=files).events
+        overruled = settings.from_mapping({**LEAST, "events": files}, environment).events
+
+        assert (from_files.token.reveal(), from_files.aes_key.reveal()) == ("QDG6eK", self.KEY)
+        assert (overruled.token.reveal(), overruled.aes_key.reveal()) == ("other", self.KEY)

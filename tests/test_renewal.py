@@ -12,6 +12,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.records import Record
 from gateway.sandbox import Sandbox
 from gateway.session import Session
 from tests.browser_double import Browser, Page
@@ -392,6 +393,22 @@ async def test_browser_gone_meanwhile(browser: Browser, sandbox: Sandbox) -> Non
     page = await browser.open(REPORT)
 
     assert (page.status, reads(sandbox)) == (200, 2)
+
+
+async def test_what_the_ledger_holds(browser: Browser, gateway: Gateway, sandbox: Sandbox, clock: Clock) -> None:
+    """Each renewal is one record, with the member, the session and its new end; the member who is gone is one ``revoked``."""
+    heard: list[Record] = []
+    gateway.live.now.ledger.subscribe(heard.append)
+    await asyncio.gather(*(browser.get(REPORT) for _ in range(5)))
+    session = session_of(browser, gateway)
+    clock.advance(DUE_S)
+    sandbox.change_member("zhangsan", {"status": 2})
+    await browser.get(REPORT)
+
+    (renewed,) = [record for record in dict.fromkeys(map(str, heard)) if "kind='renewed'" in record]
+    (revoked,) = [record for record in dict.fromkeys(map(str, heard)) if "kind='revoked'" in record]
+    assert all(text in renewed for text in ("'zhangsan'", f"'{session.id}'", f"'ends': {session.ends}"))
+    assert all(text in revoked for text in ("'zhangsan'", "'disabled'"))
 
 
 # ── stale ──────────────────────────────────────────────────────────────────────────────────────────────────────────
