@@ -91,7 +91,7 @@ class Directory:
         self._take(shared := await self._shared())
         fresh = shared is not None and shared.at > self._clock() - self._refresh_s / 2 and not self._unread(shared)
         if self._needed and not fresh:
-            await self.refresh()
+            await self.refresh(timeout_s=START_S if self._unresolved else 0)  # a start need not wait for what only warns
         return self.wrong_names()
 
     def keep_fresh(self) -> None:

@@ -66,6 +66,7 @@ async def take(config: Config, user_id: str | None, clock: Clock) -> Seat:
         try:
             if wrong := await directory.begin():
                 raise ConfigError(wrong)
+            await directory.refresh()
             if user_id is None:
                 return Seat(rules, _problems(directory, rules), {}, "")
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from gateway.snapshot import Placed, Snapshot
 from gateway.telemetry import Telemetry
 from gateway.wecom import App, Endpoints, WeCom
 from tests.browser_double import Browser
-from tests.conftest import Clock
+from tests.conftest import Clock, free_port
 
 HOME = "http://localhost:8080/"
 LISI = Member("lisi", departments=(3,))
@@ -41,6 +41,7 @@ BRIEF, LISTED = "department/simplelist", "department/list"
 Browse = Callable[..., Browser]
 MakeConfig = Callable[..., Config]
 Make = Callable[..., Directory]
+Start = Callable[[Config], Awaitable[Gateway]]
 
 
 def rules_of(table: dict[str, Any] | None = None, *tags: int | str) -> Rules:
@@ -351,6 +352,78 @@ async def test_a_gateway_starts_while_wecom_is_down(make_config: MakeConfig, san
 
     async with Gateway(make_config(rules=FINANCE, tags=[2]), clock=clock) as gateway:
         assert gateway.live.now.rules.problems() != []
+
+
+async def test_a_start_waits_for_names_only(make: Make, sandbox: Sandbox) -> None:
+    """Where every name is known already, a WeCom that hangs delays no start."""
+    down(sandbox, BRIEF, kind="hang")
+
+    async with asyncio.timeout(0.5):
+        assert await make(rules_of({"a": "department:3"}, 2)).begin() == []
+
+
+async def test_names_outlive_a_restart(make_config: MakeConfig, sandbox: Sandbox, clock: Clock) -> None:
+    """The ledger keeps what names were resolved to: after a restart a department that was renamed is still the one meant."""
+    config = make_config(rules=FINANCE)
+    async with Gateway(config, clock=clock):
+        pass
+    sandbox.state.departments[3] = Department(3, "财务中心", 2)
+
+    async with Gateway(config, clock=clock) as gateway:
+        assert gateway.live.now.rules.departments == {3}
+
+
+async def test_a_tag_that_cannot_be_read_is_no_loop(
+    make_config: MakeConfig, sandbox: Sandbox, browse: Browse, start: Start, clock: Clock
+) -> None:
+    """Where a rule's tag cannot be read, a page says that WeCom does not answer, and the way back leads in once it does."""
+    down(sandbox, "tag/get", kind="errcode", errcode=-1)
+    gateway = await start(make_config(tags=[2]))
+    browser = browse("lisi", at=gateway)
+    await browser.open(HOME)
+    clock.advance(RETRY_S)
+
+    refused = await browser.open(f"{HOME}report", rule="tag:2")
+    sandbox.state.faults.clear()
+    clock.advance(61)  # a renewal is one for a minute
+    entered = await browser.open(f"{HOME}report", rule="tag:2")
+
+    assert (refused.status, refused.reason) == (503, "wecom-unreachable")
+    assert (entered.status, entered.url) == (200, f"{HOME}report")
+
+
+async def test_a_partial_session_is_read_again_soon(
+    make_config: MakeConfig, sandbox: Sandbox, browse: Browse, start: Start, clock: Clock
+) -> None:
+    """A session without ancestors is good for pages without a rule, and renewed within minutes."""
+    down(sandbox, BRIEF, kind="errcode", errcode=-1)
+    down(sandbox, LISTED, kind="errcode", errcode=-1)
+    browser = browse("lisi", at=await start(make_config()))
+    first = await browser.open(HOME)
+    sandbox.state.faults.clear()
+    clock.advance(301)
+    later = await browser.open(HOME)
+
+    assert (first.headers["X-WeCom-Departments"], later.headers["X-WeCom-Departments"]) == ("3", "3,2")
+
+
+async def test_a_renewal_keeps_what_cannot_be_read(
+    make_config: MakeConfig, sandbox: Sandbox, browse: Browse, start: Start, clock: Clock
+) -> None:
+    """A renewal by a process that cannot read departments and tags keeps those of the session."""
+    config = make_config(tags=[2])
+    browser = browse("lisi", at=await start(config))
+    await browser.open(HOME)
+    for path in (BRIEF, LISTED, "tag/get"):
+        down(sandbox, path, kind="errcode", errcode=-1)
+    listen = {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")}
+    other = await start(make_config(tags=[2], listen=listen))
+    browser.addresses = other.addresses
+    clock.advance(1801)
+
+    page = await browser.open(HOME, rule="tag:2")
+
+    assert (page.status, page.headers["X-WeCom-Departments"]) == (200, "3,2")
 
 
 async def test_a_reload_with_wrong_names_is_refused(make_config: MakeConfig, clock: Clock) -> None:
