@@ -13,6 +13,9 @@ from gateway.session import LONGEST_S, Seen, Session
 CLOCK_TOLERANCE_S = 10
 """A session issued, or read, up to this long after a revocation or a change falls under it: machines' clocks never agree."""
 
+LONGEST_TOKEN_S = 366 * 86400
+"""A machine's token ends so long after its issue, whatever happens."""
+
 NEVER = -math.inf
 
 
@@ -38,7 +41,8 @@ class Standing:
         self._sites: dict[str, float] = {}  #: like ``_Against.revoked``
         self._ended: dict[str, float] = {}  #: session id -> when the session is over anyway
         self._revoked_ids: set[str] = set()  #: those of ``_ended`` that an administrator ended
-        self._tokens: set[str] = set()
+        self._tokens: set[str] = set()  #: ids of those revoked
+        self._issued: dict[str, Record] = {}  #: those that may still open something, by id
 
     def apply(self, record: Record) -> None:
         """Take in what *record* says about anybody's access; a kind that says nothing about it, or is unknown, is left out."""
@@ -82,6 +86,10 @@ class Standing:
     def end(self, session: Session) -> None:
         """End one session, in every cookie of it: its person signed out."""
         self._end(session.id, session.over)
+
+    def issue_token(self, record: Record) -> None:
+        """Keep what is known of a machine's token: a store that lost it is told again."""
+        self._issued[str(record.details.get("id", ""))] = record
 
     def revoke_token(self, token_id: str) -> None:
         self._tokens.add(token_id)
@@ -140,8 +148,11 @@ class Standing:
         self._members = {
             key: against
             for key, against in self._members.items()
-            if against.blocked or against.revoked > NEVER or against.fresh > oldest  # tokens outlive sessions
+            if against.blocked or against.revoked > now - LONGEST_TOKEN_S or against.fresh > oldest
         }
+        over = {token_id for token_id, record in self._issued.items() if record.at < oldest - LONGEST_TOKEN_S}
+        self._issued = {token_id: record for token_id, record in self._issued.items() if token_id not in over}
+        self._tokens -= over
 
     def __len__(self) -> int:
         return len(self._members) + len(self._sites) + len(self._ended) + len(self._tokens)
@@ -159,6 +170,7 @@ class Standing:
                 found.append(Record("stale", against.fresh - CLOCK_TOLERANCE_S, member=key))
             if against.blocked:
                 found.append(Record("blocked", now, member=key))
+        found += self._issued.values()
         return found + [Record("token-revoked", now, details={"id": token_id}) for token_id in self._tokens]
 
     def _against(self, user_id: str) -> _Against:
@@ -193,6 +205,7 @@ _BY_KIND: Mapping[str, Callable[[Standing, Record], Any]] = {
     "blocked": lambda standing, record: standing.block(record.member),
     "unblocked": lambda standing, record: standing.unblock(record.member),
     "stale": lambda standing, record: standing.outdate(record.member, record.at),
+    "token-issued": lambda standing, record: standing.issue_token(record),
     "token-revoked": lambda standing, record: standing.revoke_token(str(record.details.get("id", ""))),
 }
 

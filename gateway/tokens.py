@@ -19,7 +19,7 @@ from gateway.proof import Proof, Prover
 from gateway.rules import Rule
 from gateway.sealing import Forged, Sealer
 from gateway.session import Presence, Seen
-from gateway.standing import Standing
+from gateway.standing import LONGEST_TOKEN_S, Standing
 
 PREFIX = "wgt_"
 PURPOSE = "token"
@@ -30,7 +30,7 @@ MAX_BYTES = 1000
 """``http.conf`` passes on 2000 characters: one of these as a password, in base64, and a long user name."""
 MAX_CREDENTIALS = 2100
 REMEMBERED = 1000
-MAX_DAYS = 366
+MAX_DAYS = LONGEST_TOKEN_S // 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Tokens:
         presence: Presence | None = None,
     ) -> None:
         self._prover = prover
-        self._presence = presence or Presence()
+        self._presence = Presence() if presence is None else presence  # one in which nobody waits is false
         self._sealer = sealer
         self._standing = standing
         self._app = (corp_id, agent_id)

@@ -290,9 +290,42 @@ class TestActingForAMember:
 
         await until(gateway, text, (204, ""))
 
+    async def test_its_use_has_the_member_read_again(self, made, gateway, sandbox: Sandbox, clock) -> None:
+        """Whoever is seen by a token only is found to be gone all the same."""
+        _, text = await made(member="zhangsan")
+        sandbox.change_member("zhangsan", {"status": 2})
+        clock.advance(3600)
+        assert await answer(gateway, text) == (204, "")
+
+        await until(gateway, text, (401, "token-revoked"), within_s=5)
+
+    async def test_it_closes_where_nobody_can_be_read(self, made, gateway) -> None:
+        """With `recheck.unreachable = "close"` a token is as closed as a session."""
+        _, text = await made(member="zhangsan")
+        gateway.live.now.watch.unread_before = float("inf")
+
+        assert await answer(gateway, text) == (401, "unverified")
+
 
 class TestTheRegister:
     """What the ledger holds, whoever wrote it."""
+
+    async def test_a_ledger_that_was_lost_hears_of_the_tokens_again(self, made, store, gateway, clock) -> None:
+        """From a gateway that knows them: so they can be listed and revoked by name as before."""
+        token, _ = await made(member="zhangsan")
+        await revoke(store, now=clock(), by="", name="ci")
+        other, text = await made(name="other")
+        await until(gateway, text, (204, ""))
+        async with asyncio.timeout(5):
+            while len(gateway.live.now.standing.records(clock())) < 3:
+                await asyncio.sleep(0.02)
+        for end in ("", "-wal", "-shm"):
+            Path(store.address + end).unlink(missing_ok=True)
+        Path(store.address).touch()
+
+        async with asyncio.timeout(10):
+            while {(each.id, each.revoked) for each in await issued(store)} != {(token.id, True), (other.id, False)}:
+                await asyncio.sleep(0.05)
 
     @pytest.mark.parametrize("details", [{}, {"id": ""}, {"id": "x"}, {"id": "x", "rules": None}, {"id": "x", "ends": "soon"}])
     async def test_records_of_another_release(self, store, details) -> None:

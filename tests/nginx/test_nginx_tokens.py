@@ -22,6 +22,7 @@ server {
         set $wecom_challenge basic;
         include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP;
     }
+    location /refused/ { auth_request /_wecom/auth/user:lisi; include wecom/member.conf; }
     location ~ ^/captures/([^/]+)/(.+)$ {
         include wecom/protect.conf; include wecom/identity.conf;
         proxy_set_header X-One $1; proxy_set_header X-Both "$1-$wecom_authorization-$2";
@@ -141,6 +142,14 @@ class TestOurs:
         nginx.ask("GET", "/x", headers | {"Authorization": basic(f"ci:{TOKEN}")})
 
         assert [page.names & {"x-wecom-navigation", "x-wecom-window"} for page in behind.pages] == [set()] * 2
+
+    @pytest.mark.parametrize("uri", ["/refused/x", "/_wecom/me"])
+    def test_nobody_s_session_counts_beside_it(self, nginx, behind, uri) -> None:
+        """A refusal of a token is not a member's, whose session came along."""
+        nginx.get(uri, GOOD | {"Authorization": f"Bearer {TOKEN}"})
+        nginx.get(uri, GOOD | {"Authorization": "Bearer another"})
+
+        assert [page.header("X-WeCom-Session") for page in behind.pages] == [None, "good"]
 
 
 class TestForeign:
