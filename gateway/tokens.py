@@ -96,7 +96,7 @@ class Tokens:
         presence: Presence | None = None,
     ) -> None:
         self._prover = prover
-        self._presence = Presence() if presence is None else presence  # one in which nobody waits is false
+        self._presence = Presence() if presence is None else presence
         self._sealer = sealer
         self._standing = standing
         self._app = (corp_id, agent_id)

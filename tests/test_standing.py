@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import SignInNeeded
 from gateway.member import Member
+from gateway.records import Record
 from gateway.session import LONGEST_S, Session
 from gateway.standing import CLOCK_TOLERANCE_S, Standing
 
@@ -211,3 +212,49 @@ class TestIssue:
         standing.revoke("ZhangSan", revoked + then + again)
 
         assert verdict(standing, session) == "revoked"
+
+
+# ── machines' tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+ISSUED = Record("token-issued", T, details={"token": "ci", "id": "t-1", "ends": T + 366 * 86400})
+
+
+def test_tokens_are_told_on() -> None:
+    """What was issued and what was revoked brings about the same elsewhere, for as long as a token can live."""
+    standing, other = Standing(), Standing()
+    standing.apply(ISSUED)
+    standing.apply(Record("token-revoked", T + 1, details={"id": "t-1"}))
+    standing.forget_ended(T + 366 * 86400)
+
+    for record in standing.records(T + 2):
+        other.apply(record)
+
+    assert ISSUED in other.records(T + 2)
+    assert other.token_revoked("t-1")
+
+
+def test_what_no_token_can_need_is_forgotten() -> None:
+    """A token that is long over, and the revocation of a member for whom one could have acted, take no memory for ever."""
+    standing = Standing()
+    standing.apply(ISSUED)
+    standing.apply(Record("token-revoked", T, details={"id": "t-1"}))
+    standing.revoke("zhangsan", T)
+
+    standing.forget_ended(T + 366 * 86400)
+    assert standing.gone("ZhangSan", T)
+    standing.forget_ended(T + 400 * 86400)
+    assert len(standing) == 0
+    assert standing.records(T) == []
+
+
+def test_a_member_is_gone_for_what_was_issued_before() -> None:
+    """Blocked, or revoked since: within the tolerance for clocks, and under any spelling."""
+    standing = Standing()
+    assert not standing.gone("zhangsan", T)
+    standing.revoke("ZhangSan", T)
+
+    assert standing.gone("zhangsan", T + CLOCK_TOLERANCE_S)
+    assert not standing.gone("zhangsan", T + CLOCK_TOLERANCE_S + 1)
+    standing.block("zhangsan")
+    assert standing.gone("ZHANGSAN", T + 86400)

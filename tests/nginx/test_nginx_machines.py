@@ -108,6 +108,13 @@ class TestCurl:
         assert [behind.app[0].header(f"X-WeCom-{name}") for name in ("UserId", "Account", "Kind")] == ["token:ci"] * 2 + ["token"]
         assert "wgt_" not in str(behind.app[0].headers)
 
+    async def test_reads_the_header_from_a_file(self, curl, behind, token, tmp_path) -> None:
+        """So that the token stands in no list of processes."""
+        (tmp_path / "header").write_text(f"Authorization: Bearer {token}\n", "utf-8")
+
+        assert (await curl("/reports/x", "-H", f"@{tmp_path}/header"))[0] == 200
+        assert behind.app[0].header("X-WeCom-UserId") == "token:ci"
+
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PROPFIND", "OPTIONS"])
     async def test_whatever_the_method(self, curl, behind, token, method) -> None:
         """A body arrives whole."""
@@ -174,6 +181,14 @@ class TestGit:
     async def test_clones_with_a_token(self, real, run, repository, token) -> None:
         """The location asks for a password, git sends the token."""
         await run("git", "clone", "-q", f"http://ci:{token}@localhost:{real.port}/repos/{repository}", "copy")
+
+        assert "the only one" in await run("git", "-C", "copy", "log", "--oneline")
+
+    async def test_asks_its_credential_helper(self, real, run, repository, token) -> None:
+        """The token need not stand in the address."""
+        helper = f"!f() {{ echo password={token}; }}; f"
+        url = f"http://ci@localhost:{real.port}/repos/{repository}"
+        await run("git", "-c", f"credential.helper={helper}", "clone", "-q", url, "copy")
 
         assert "the only one" in await run("git", "-C", "copy", "log", "--oneline")
 
