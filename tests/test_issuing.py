@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ async def store(make_config: Callable[..., Config], clock: Clock) -> AsyncIterat
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[AsyncExitStack]:
+    """What ends with the test."""
+    async with AsyncExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -312,7 +320,7 @@ class TestActingForAMember:
 class TestTheRegister:
     """What the ledger holds, whoever wrote it."""
 
-    async def test_a_ledger_that_was_lost_hears_of_the_tokens_again(self, made, store, gateway, clock) -> None:
+    async def test_a_ledger_that_was_lost_hears_of_the_tokens_again(self, made, store, gateway, clock, opened) -> None:
         """From a gateway that knows them: so they can be listed and revoked by name as before."""
         token, _ = await made(member="zhangsan")
         await revoke(store, now=clock(), by="", name="ci")
@@ -324,9 +332,12 @@ class TestTheRegister:
         for end in ("", "-wal", "-shm"):
             Path(store.address + end).unlink(missing_ok=True)
         Path(store.address).touch()
+        anew = store_at((config := gateway.live.now.config).store, config.owner, clock)
+        await anew.open()
+        opened.push_async_callback(anew.close)
 
         async with asyncio.timeout(10):
-            while {(each.id, each.revoked) for each in await issued(store)} != {(token.id, True), (other.id, False)}:
+            while {(each.id, each.revoked) for each in await issued(anew)} != {(token.id, True), (other.id, False)}:
                 await asyncio.sleep(0.05)
 
     @pytest.mark.parametrize("details", [{}, {"id": ""}, {"id": "x"}, {"id": "x", "rules": None}, {"id": "x", "ends": "soon"}])
