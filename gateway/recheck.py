@@ -209,7 +209,10 @@ async def _store(parts: Parts, *records: Record) -> None:
     """Store *records*; while that cannot be done they are in force here, and wait in the ledger's queue."""
     try:
         await parts.ledger.append(*records)
-    except (LedgerUnavailable, LedgerBroken) as error:
+    except (LedgerUnavailable, LedgerBroken, asyncio.CancelledError) as error:
         for record in records:
-            log.error("%s %s: in force here, not stored yet: %s", record.kind, record.member, error)
+            why = str(error) or "the gateway ends"
+            log.error("%s %s: in force here, not stored yet: %s", record.kind, record.member, why)
             parts.ledger.note(record)
+        if isinstance(error, asyncio.CancelledError):
+            raise

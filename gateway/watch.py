@@ -65,6 +65,7 @@ class Watch(Presence):
         """Take the settings: ``every_s`` 0 means never."""
         self.every_s, self._per_s = every_s, per_minute / 60
         self.renew_s = every_s if every_s and not self.failing else math.inf
+        self.unread_before = -math.inf  # until :meth:`close` says so again
 
     @property
     def waiting(self) -> int:

@@ -354,6 +354,24 @@ async def test_close_opens_by_itself(browse: Browse, closing: Gateway, sandbox: 
     assert await noticed(browser, closing) == ""
 
 
+@pytest.mark.parametrize("every", [EVERY_S, 0])
+async def test_close_no_longer(
+    browse: Browse, closing: Gateway, make_config: MakeConfig, sandbox: Sandbox, clock: Clock, every: int
+) -> None:
+    """A reload to ``keep``, or without any readings, lets those in who were refused."""
+    browser = browse("zhangsan", at=closing)
+    await browser.open(HOME)
+    sandbox.state.fault("user/get", kind="reset")
+    clock.advance(EVERY_S)
+    await noticed(browser, closing)
+    clock.advance(3600)
+    before = await noticed(browser, closing)
+    await closing.reload(make_config(recheck={"every": every, "unreachable": "keep"}))
+
+    assert before == "unverified"
+    assert await noticed(browser, closing) == ""
+
+
 async def test_a_pause_is_no_outage(browse: Browse, closing: Gateway, clock: Clock) -> None:
     """Whoever comes back after a night is not taken for unverified while WeCom answers."""
     browser = browse("zhangsan", at=closing)
@@ -533,6 +551,30 @@ async def test_the_store_is_away(
         while gateway.live.now.ledger.queued:
             await asyncio.sleep(0.01)
     assert "revoked zhangsan: in force here, not stored yet" in caplog.text
+
+
+async def test_found_as_the_gateway_ends(
+    browser: Browser, gateway: Gateway, start: Start, make_config: MakeConfig, sandbox: Sandbox, clock: Clock, tmp_path: Path
+) -> None:
+    """A leaver found in the moment in which the gateway ends is stored all the same."""
+    sandbox.change_member("zhangsan", {"status": 2})
+    clock.advance(EVERY_S)
+    await verdict(browser)
+    lock = sqlite3.connect(tmp_path / "ledger.sqlite3", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    looking = asyncio.create_task(gateway.recheck.look())
+    while not await verdict(browser):
+        await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.wait((looking,))
+    lock.execute("ROLLBACK")
+    lock.close()
+    async with asyncio.timeout(5):
+        while gateway.live.now.ledger.queued:
+            await asyncio.sleep(0.01)
+    later = await start(make_config())
+
+    assert later.live.now.standing.ended(gateway.live.now.sessions.genuine(browser.session(HOME))) == "revoked"
 
 
 # ── clocks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
