@@ -35,6 +35,7 @@ from gateway.errors import ConfigError
 from gateway.hold import Hold
 from gateway.keys import LIVE, Live, Parts
 from gateway.ledger import Ledger, LedgerBroken, store_at
+from gateway.ledger.syslog import Exporter, SyslogServer
 from gateway.listeners import Listener
 from gateway.names import Resolved
 from gateway.once import Once
@@ -188,7 +189,11 @@ class Gateway:
         self._listeners: list[Listener] = []
         telemetry = Telemetry(clock)
         standing, resolved = Standing(), Resolved()
-        ledger = Ledger(store_at(config.store, config.owner, clock), standing, clock, retention_s=config.retention)
+        store, exporter = store_at(config.store, config.owner, clock), None
+        if config.syslog:
+            server = SyslogServer.at(config.syslog, config.syslog_ca_file)
+            exporter = Exporter(store_at(config.store, config.owner, clock), server, clock)
+        ledger = Ledger(store, standing, clock, retention_s=config.retention, exporter=exporter)
         ledger.subscribe(resolved.apply)
         telemetry.follow(ledger)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), resolved, clock)
@@ -216,7 +221,7 @@ class Gateway:
 
     async def reload(self, config: Config) -> None:
         """Put *config* in force for the next request; listeners stay as they are."""
-        for name in ("listen", "store"):
+        for name in ("listen", "store", "retention", "syslog", "syslog_ca_file"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("%s: what is new there takes effect at the next start", name)
         parts = await self._parts(config)

@@ -34,6 +34,7 @@ from gateway.values import (
     Proxy,
     Scope,
     StoreUrl,
+    SyslogUrl,
     TagName,
     Unreachable,
     VerifyFile,
@@ -145,6 +146,8 @@ class Config:
     cache: bool = True  #: let nginx's cache.conf, where included, keep a positive answer to the end of the second
     remembered_sessions: int = 50_000
     store: StoreUrl = field(default=StoreUrl("sqlite:///var/lib/wecom-gateway/ledger.sqlite3"), repr=False)  #: the ledger
+    syslog: SyslogUrl = SyslogUrl("")  #: a syslog server that gets every entry of the ledger
+    syslog_ca_file: str = ""  #: PEM bundle to trust for it instead of the system's
     retention: Duration = Duration(200 * 86400)  #: how long its entries are kept
     log_level: LogLevel = LogLevel("INFO")
     rules: NamedRules = field(default_factory=dict)  #: named rules, ``/_wecom/auth/NAME``

@@ -26,6 +26,7 @@ CorpId = NewType("CorpId", str)
 Language = NewType("Language", str)
 LogLevel = NewType("LogLevel", str)
 Proxy = NewType("Proxy", str)
+SyslogUrl = NewType("SyslogUrl", str)
 TagName = NewType("TagName", str)  #: the number of a tag, or its name
 StoreUrl = NewType("StoreUrl", str)  #: may hold a password
 Unreachable = NewType("Unreachable", str)  #: ``keep`` or ``close``
@@ -66,6 +67,18 @@ def _proxy(value: Any, _: Any = None) -> Proxy:
     if text and not _is_http(text):
         raise ValueError("a proxy like http://proxy.example.com:3128 or http://user:password@10.0.0.1:3128 is needed")
     return Proxy(text)
+
+
+def _syslog(value: Any, _: Any = None) -> SyslogUrl:
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("tcp", "tls") and bool(parts.hostname) and not parts.path and parts.port != 0 and "@" not in text
+    except ValueError:
+        good = False
+    if text and not (good and text.isprintable()):
+        raise ValueError(f"an address like tcp://syslog.example.com:514 or tls://syslog.example.com:6514 is needed, not {text!r}")
+    return SyslogUrl(text)
 
 
 def _store(value: Any, _: Any = None) -> StoreUrl:
@@ -165,6 +178,7 @@ READERS: dict[Any, Callable[..., Any]] = {
     Scope: _matching("|".join(SCOPES), " or ".join(SCOPES)),
     Proxy: _proxy,
     StoreUrl: _store,
+    SyslogUrl: _syslog,
     CorpId: _matching("[A-Za-z0-9_-]{1,64}", "a corp id like ww0123456789abcdef, from 我的企业 in WeCom's console,"),
     Language: _matching("|".join(("", *LANGUAGES)), "zh, en or nothing"),
     Unreachable: _matching("keep|close", "keep or close"),

@@ -11,6 +11,7 @@ from typing import Any
 from gateway.ledger.memory import Memory
 from gateway.ledger.outbox import Outbox
 from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable, Store
+from gateway.ledger.syslog import Exporter
 from gateway.records import Record
 from gateway.standing import Standing
 
@@ -29,13 +30,22 @@ _WRITES = ("append", "claim")
 class Ledger:
     """What is stored is applied to *standing*: at start everything in force, then each record as it comes, ours and others'."""
 
-    def __init__(self, store: Store, standing: Standing, clock: Callable[[], float], *, retention_s: float = 200 * DAY_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        standing: Standing,
+        clock: Callable[[], float],
+        *,
+        retention_s: float = 200 * DAY_S,
+        exporter: Exporter | None = None,
+    ) -> None:
         self.failures = 0  #: writes that the store did not confirm
         self.ready = False  #: all that is in force is known
         self._store = store
         self._standing = standing
         self._clock = clock
         self._retention_s = retention_s
+        self._exporter = exporter
         self._memory = Memory(clock)
         self._outbox = Outbox(store, clock)
         self._position = ""
@@ -47,7 +57,8 @@ class Ledger:
     @property
     def problems(self) -> list[str]:
         """What weakens it, a sentence each; empty when all is well."""
-        return [*self._troubles.values(), *self._outbox.problems]
+        exporting = self._exporter.problems if self._exporter else []
+        return [*self._troubles.values(), *self._outbox.problems, *exporting]
 
     @property
     def queued(self) -> int:
@@ -75,6 +86,8 @@ class Ledger:
         self._well("start")
         self.ready = True
         self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._probe(), self._tidy())
+        if self._exporter:
+            self._run(self._exporter.run())
 
     async def close(self) -> None:
         """Store what waits, within a bound; what could not be stored goes whole to the log. Once is enough."""
@@ -86,6 +99,8 @@ class Ledger:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._store.close()
+        if self._exporter:
+            await self._exporter.close()
 
     async def append(self, *records: Record) -> None:
         """Store *records*; they are in force here when this returns. LedgerUnavailable or LedgerBroken when not confirmed."""

@@ -15,7 +15,7 @@ READABLE_VERSION = VERSION + 1  #: release N reads N+1: an upgrade can be taken 
 IN_FORCE = f"kind NOT IN ({', '.join(repr(kind) for kind in AUDIT_ONLY)})"
 """The condition of the index as a query must repeat it."""
 
-_STEPS = (
+STEPS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE record (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL, member TEXT NOT NULL,"
         " session TEXT NOT NULL, site TEXT NOT NULL, address TEXT NOT NULL, browser TEXT NOT NULL, reason TEXT NOT NULL,"
@@ -30,15 +30,15 @@ _STEPS = (
 """The statements that lead from each version to the next; from 0, the empty file, to 1 first."""
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
+def prepare(connection: sqlite3.Connection, path: Path, steps: tuple[tuple[str, ...], ...] = STEPS) -> None:
     """Bring the file to this release's version; LedgerBroken where it is not ours or of a release after the next."""
-    if _version(connection, path) >= VERSION:
+    if _version(connection, path) >= len(steps):
         return
     connection.execute("BEGIN IMMEDIATE")
     with connection:  # commits, or rolls back
         version = _version(connection, path)  # another process may have been quicker
-        for number in range(version, VERSION):
-            for statement in _STEPS[number]:
+        for number in range(version, len(steps)):
+            for statement in steps[number]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number + 1}")
 
