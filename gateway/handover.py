@@ -27,8 +27,8 @@ async def begin(request: web.Request) -> web.StreamResponse:
     session = None if onward.again else session_at_hand(parts, asked.session, asked.site)
     if session is None:
         return start(parts, asked, request, onward.return_to, onward=onward, again=onward.again)
-    known, now = parts.sessions.accounts.looked_at(onward.site, session.attributes), parts.clock()
-    if not known or parts.sessions.lifetimes.renewal_due(session, now) or parts.watch.away(session, now):
+    known = parts.sessions.accounts.looked_at(onward.site, session.attributes)
+    if not known or parts.sessions.lifetimes.renewal_due(session, parts.clock()):
         session = await renewal.renewed(parts, session, return_to=onward.return_to)
         session = await admission.with_or_without_account(parts, session)
     response = hand_over(parts, session, onward)

@@ -490,6 +490,7 @@ async def test_one_process_reads(
         await verdict(browser)
         await verdict(there)
         await asyncio.gather(gateway.recheck.look(), second.recheck.look())
+        clock.advance(60)
         await noticed(there, second)
         await noticed(browser, gateway)
     assert reads(sandbox) == 1 + 3
