@@ -46,6 +46,7 @@ class Found:
 
 def find(path: Path, uri: str, host: str = "") -> Found:
     """Find the location of *uri* in the nginx.conf at *path*; *host* chooses the server where there are several."""
+    host = re.sub(r":[0-9]+$", "", host)
     http = [each for each in _read(path) if each["directive"] == "http"]
     blocks = [inner for each in http for inner in each["block"]]
     server = _server([each for each in blocks if each["directive"] == "server"], host, path)
@@ -61,13 +62,23 @@ def find(path: Path, uri: str, host: str = "") -> Found:
 
 def _read(path: Path) -> list[Directive]:
     try:
-        payload = crossplane.parse(str(path), combine=True, check_ctx=False, check_args=False)
+        payload = crossplane.parse(str(path), check_ctx=False, check_args=False)
     except (OSError, UnicodeDecodeError) as error:
         raise CannotTell(f"{path}: cannot be read: {error}") from None
     if payload["errors"]:
         raise CannotTell("; ".join(str(each.get("error", each)) for each in payload["errors"][:5]))
-    parsed: list[Directive] = payload["config"][0]["parsed"]
-    return parsed
+    return list(_whole(payload["config"], 0, payload["config"][0]["parsed"]))
+
+
+def _whole(files: list[dict[str, Any]], number: int, block: list[Directive]) -> Iterator[Directive]:
+    """The directives of *block*, includes put in their place, each with the file that it stands in."""
+    for each in block:
+        if each["directive"] == "include":
+            for included in each.get("includes", ()):
+                yield from _whole(files, included, files[included]["parsed"])
+        else:
+            inner = {"block": list(_whole(files, number, each["block"]))} if "block" in each else {}
+            yield each | inner | {"file": files[number]["file"]}
 
 
 def _place(directive: Directive) -> str:

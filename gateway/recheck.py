@@ -126,7 +126,7 @@ async def _told(parts: Parts, member: Member) -> dict[str, str]:
     """What sessions made now would say about the member, by site."""
     now, raw = parts.clock(), parts.config.raw_headers
     placed = await parts.directory.placed(member)
-    if placed.partial or not parts.rules.tags - parts.rules.known.unseen_tags.keys() <= placed.tags.keys():
+    if parts.rules.lacks(placed):
         return {}  # what cannot be read now has not changed
     made = (admission.new_session(parts, member, placed, site=site.name, began=now) for site in parts.sites.all)
     return {session.site: told_by(Seen.of(session, raw=raw)) for session in made}

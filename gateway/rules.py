@@ -38,7 +38,16 @@ _ALL = {verdict: rank for rank, verdict in enumerate((Verdict.YES, Verdict.BROKE
 _OPPOSITE = {Verdict.YES: Verdict.NO, Verdict.NO: Verdict.YES}
 
 
-class Who(Protocol):
+class Looked(Protocol):
+    """What was looked at when a session was made."""
+
+    @property
+    def tags(self) -> Mapping[int, bool]: ...
+    @property
+    def partial(self) -> bool: ...
+
+
+class Who(Looked, Protocol):
     """A member as the check knows one: a :class:`~gateway.session.Seen`, a :class:`~gateway.session.Session`."""
 
     @property
@@ -47,10 +56,6 @@ class Who(Protocol):
     def departments(self) -> tuple[int, ...]: ...
     @property
     def leader_of(self) -> tuple[int, ...]: ...
-    @property
-    def tags(self) -> Mapping[int, bool]: ...
-    @property
-    def partial(self) -> bool: ...
 
 
 class _Node(Protocol):
@@ -162,7 +167,6 @@ class Rules:
         self._listed = tuple(Term("tag", tag) for tag in tags)
         self._known = Knowledge()
         self._parsed: dict[str, Rule] = {}
-        self._mentioned: set[int] = set()
 
     @property
     def known(self) -> Knowledge:
@@ -179,18 +183,12 @@ class Rules:
         found = (self._id(term) for term in self.terms if term.kind == "tag")
         return frozenset(number for number in found if number is not None)
 
-    @property
-    def departments(self) -> frozenset[int]:
-        """The departments that the settings, or a path read so far, speak of."""
-        found = (self._id(term) for term in self.terms if term.kind == "department")
-        return frozenset(number for number in found if number is not None) | self._mentioned
-
     def learn(self, known: Knowledge) -> None:
         """Take what WeCom told; every path is read anew with it."""
         self._known = known
         self._parsed = {}
 
-    def lacks(self, who: Who) -> bool:
+    def lacks(self, who: Looked) -> bool:
         """Whether a rule may be ``stale`` for this session: ancestors or tags were not looked at."""
         return who.partial or not self.tags - self._known.unseen_tags.keys() <= who.tags.keys()
 
@@ -249,10 +247,8 @@ class Rules:
         """*term* if a path may hold it."""
         if term.kind == "rule" and term.value not in self.named:
             raise ValueError(f"no rule is named {term.value!r}")
-        if term.kind == "department":
-            if isinstance(term.value, str):
-                raise ValueError(f"{term.value!r} is no number of a department; names stand in a rule of the settings")
-            self._mentioned.add(term.value)
+        if term.kind == "department" and isinstance(term.value, str):
+            raise ValueError(f"{term.value!r} is no number of a department; names stand in a rule of the settings")
         return term
 
     def _compiled(self, alternatives: Iterable[Criterion]) -> _Node:

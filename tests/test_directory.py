@@ -370,7 +370,7 @@ async def test_names_outlive_a_restart(make_config: MakeConfig, sandbox: Sandbox
     sandbox.state.departments[3] = Department(3, "财务中心", 2)
 
     async with Gateway(config, clock=clock) as gateway:
-        assert gateway.live.now.rules.departments == {3}
+        assert gateway.live.now.rules.known.ids["department", "财务部"] == 3
 
 
 async def test_a_tag_that_cannot_be_read_is_no_loop(

@@ -159,6 +159,7 @@ def test_the_place_is_told(site: Path) -> None:
     found = find(site, "/done/x", "oa.example.com")
 
     assert found.location == f"location /done/ ({site.parent}/sites/oa.conf:9)"
+    assert find(site, "/", "open.example.com:8443").location == f"location / ({site}:6)"
     assert found.server.startswith("server oa.example.com *.oa.example.com (")
     assert [note.partition(" (")[0] for note in found.notes] == ["rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
 
