@@ -59,9 +59,12 @@ class Process:
 
     async def ends(self) -> int:
         """Wait for its end; its exit status."""
-        async with asyncio.timeout(20):
-            await self.reading
-            return await self.process.wait()
+        try:
+            async with asyncio.timeout(30):  # what systemd gives it (TimeoutStopSec)
+                await asyncio.shield(self.reading)
+                return await self.process.wait()
+        except TimeoutError:
+            raise AssertionError(f"has not ended: {''.join(self.said)}") from None
 
 
 @dataclass

@@ -22,6 +22,7 @@ FOLLOW_S = 5.0
 RETRY_S = 1.0
 SIGN_IN_WAITS_S = 2.0
 CLOSING_S = 5.0
+AGAIN_S = 0.5
 HOUR_S, DAY_S = 3600.0, 86400.0
 
 _WRITES = ("append", "claim")
@@ -95,9 +96,10 @@ class Ledger:
             return
         self._closed = True
         await self._outbox.close(CLOSING_S)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while running := [task for task in self._tasks if not task.done()]:
+            for task in running:
+                task.cancel()  # a connection that breaks at this very moment can keep the cancellation to itself: then again
+            await asyncio.wait(running, timeout=AGAIN_S)
         await self._store.close()
         if self._exporter:
             await self._exporter.close()

@@ -342,3 +342,30 @@ async def test_the_log_tells_once(start: Start, file: Path, caplog: pytest.LogCa
                 await one.ledger.append(block("lisi"))
 
     assert len([line for line in caplog.messages if "was deleted" in line and "not heard of" not in line]) == 1
+
+
+class BreakingStore(SqliteStore):
+    """Its connection breaks at the moment the wait on it is cancelled, and that is all that the waiting hears of."""
+
+    waits = 0
+
+    async def wait(self, after: str, timeout_s: float) -> None:
+        self.waits += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self.waits == 1:
+                raise LedgerUnavailable("the connection broke") from None
+            raise
+
+
+async def test_an_end_that_meets_a_broken_connection(file: Path, clock: Clock) -> None:
+    """Closing ends, although a connection that broke at the same moment kept the first word of it to itself."""
+    store = BreakingStore(file, clock)
+    ledger = Ledger(store, Standing(), clock)
+    await ledger.start()
+    while not store.waits:
+        await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        await ledger.close()
