@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -16,7 +16,7 @@ from gateway.member import Member
 from gateway.session import Session
 from gateway.tokens import Token
 from tests.conftest import Clock
-from tests.nginx.conftest import Answer, Behind, Nginx
+from tests.nginx.conftest import Answer, Behind, Headers, Nginx
 
 LOCATIONS = """
     include wecom/gateway.conf;
@@ -60,7 +60,7 @@ async def ask(gateway: Gateway, behind: Behind, start_nginx: Callable[..., Nginx
     ports = {name: int(address.rpartition(":")[2]) for name, address in gateway.addresses.items()}
     nginx = start_nginx(SERVERS, cookie_name="wecom_session", **ports)
 
-    async def asked(method: str, uri: str, headers: Mapping[str, str] = PREFLIGHT, host: str = "api.test") -> Answer:
+    async def asked(method: str, uri: str, headers: Headers = PREFLIGHT, host: str = "api.test") -> Answer:
         return await asyncio.to_thread(nginx.ask, method, uri, headers, host=host)
 
     yield asked
@@ -152,13 +152,31 @@ async def test_nothing_else_passes(ask: Ask, behind: Behind, method: str, header
 
 
 @pytest.mark.parametrize(
-    "query", ["_method=GET", "a=1&_method=GET", "%5fm%65THod=GET", "a&.method=x", "%20_method=", "%4Dethod%3Dx"]
+    "query",
+    [
+        "_method=GET",
+        "a=1&_method=GET",
+        "%5fm%65THod=GET",
+        "a&.method=x",
+        "%20_method=",
+        "%4Dethod%3Dx",
+        "_method%00=GET",  # for PHP a name ends at a NUL
+        "_method%00x=GET",
+    ],
 )
 async def test_no_other_method_in_disguise(ask: Ask, behind: Behind, query: str) -> None:
     """An address that tells some applications to take it for another method does not pass, in whatever spelling."""
     assert (await ask("OPTIONS", f"/x?{query}")).status == 401
 
     assert behind.app == []
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+async def test_no_other_method_behind_an_empty_one(ask: Ask, behind: Behind, name: str) -> None:
+    """nginx before 1.23 sees only the first of two headers of one name: the application gets no other one either."""
+    await ask("OPTIONS", "/x", [*PREFLIGHT.items(), (name, ""), (name, "GET")])
+
+    assert "GET" not in [value for received in behind.app for value in received.all(name)]
 
 
 @pytest.mark.parametrize("query", ["payment_method=card", "q=_method=", "methods=1", "_=method", "%25_method=1"])
