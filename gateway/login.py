@@ -209,7 +209,7 @@ def _unauthorized(parts: Parts, asked: Asked, request: web.Request) -> web.Strea
     login_url = asked.origin.url(sign_in_url(here or "/"))
     body = {"error": "unauthorized", "reason": asked.reason or "no-session", "login_url": login_url}
     headers = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex", "X-WeCom-Reason": body["reason"]}
-    if request.headers.get("X-WeCom-Challenge") == "basic" and "Sec-Fetch-Dest" not in request.headers:
+    if request.headers.get("X-WeCom-Challenge", "").lower() == "basic" and "Sec-Fetch-Dest" not in request.headers:
         headers["WWW-Authenticate"] = 'Basic realm="WeCom", charset="UTF-8"'  # in a browser it would open a dialog
     return web.json_response(body, status=401, headers=headers)
 

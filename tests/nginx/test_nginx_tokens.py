@@ -29,6 +29,16 @@ server {
         proxy_pass http://APP;
     }
 }
+server {
+    listen LISTEN;
+    server_name ~^(a)(b)(c)(d)(e)(f)(g)(h)(.+)\\.regex\\.test$;
+    include wecom/gateway.conf;
+    location / {
+        include wecom/protect.conf; include wecom/identity.conf;
+        proxy_set_header X-Nine $1$2$3$4$5$6$7$8$9;
+        proxy_pass http://APP;
+    }
+}
 """
 
 HTTP_CONF = (Path(__file__).parents[2] / "nginx" / "http.conf").read_text("utf-8")
@@ -213,6 +223,13 @@ class TestTheOperatorsCaptures:
 
         passed = "" if "wgt_" in sent or sent == basic(f"ci:{TOKEN}") else sent
         assert (behind.app[0].header("X-One"), behind.app[0].header("X-Both")) == ("one", f"one-{passed}-two")
+
+    @pytest.mark.parametrize("sent", [basic("old:password"), basic(f"ci:{TOKEN}"), f"Bearer {TOKEN}", "Bearer other"])
+    def test_of_the_server_name_survive(self, nginx, behind, sent) -> None:
+        """All nine, and whatever is in Authorization."""
+        nginx.get("/x", GOOD | {"Authorization": sent}, host="abcdefghshop.regex.test")
+
+        assert behind.app[0].header("X-Nine") == "abcdefghshop"
 
 
 class TestAskingForAPassword:
