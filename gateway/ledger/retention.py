@@ -45,7 +45,7 @@ def _about(record: Record) -> tuple[str, str] | None:
     if record.kind in ("token-issued", "token-revoked"):
         return record.kind, str(details.get("id"))
     if record.kind == "named":
-        return "named", f"{details.get('kind')} {details.get('name')}"
+        return "named", f"{details.get('corp')} {details.get('kind')} {details.get('name')}"
     if record.kind == "account":
         return "account", f"{record.member.casefold()} {details.get('attribute')}"
     if record.member and (
