@@ -89,26 +89,28 @@ async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, S
 
     def pack(outcome: Session | GatewayError) -> str:
         ended = parts.sessions.to_claims(outcome) if isinstance(outcome, Session) else outcome.reason
-        return parts.sealer.encrypt(OUTCOME, ended)
+        return parts.sealer.encrypt(OUTCOME, [key, ended])  # whoever writes to the store moves nobody's to another
 
     async def made() -> Session:
         outcome = await among_processes(parts.ledger, key, parts.clock() + REMEMBERED_S, work, pack)
         if outcome is None and again:
             return await work()
-        return outcome if isinstance(outcome, Session) else _of_another_process(parts, outcome)
+        return outcome if isinstance(outcome, Session) else _of_another_process(parts, key, outcome)
 
     return _in_force(parts, await parts.once.run(key, made))
 
 
-def _of_another_process(parts: Parts, text: str | None) -> Session:
+def _of_another_process(parts: Parts, key: str, text: str | None) -> Session:
     if text is None:
         raise LoginFailed("hand-over", message="another process began to take this hand-over and did not end it")
     try:
-        outcome = parts.sealer.decrypt(OUTCOME, text)
+        of, outcome = parts.sealer.decrypt(OUTCOME, text)
+        if of != key:
+            raise Forged(OUTCOME)
         if isinstance(outcome, str):
             raise LoginFailed(outcome, message="so it ended in another process")
         return parts.sessions.from_claims(outcome)
-    except (Forged, SignInNeeded) as error:
+    except (Forged, SignInNeeded, TypeError, ValueError) as error:
         raise LoginFailed("code-spent", message="what another process made of this sign-in cannot be read") from error
 
 

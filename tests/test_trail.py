@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,23 @@ async def test_the_result_is_for_nobody_else_to_read(
     claims = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.sqlite3*")).partition(b"code ")[2]
 
     assert b"zhangsan" not in claims[:2000]
+
+
+async def test_the_result_is_of_one_sign_in_only(
+    browse: Browse, gateway: Gateway, start: Start, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Who can write to the store cannot give one person the session that another's sign-in made."""
+    callback, first, second = await twins(browse, gateway, await start(make_config()))
+    await first.get(callback)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as store, store:
+        ((own,),) = store.execute("SELECT key FROM claim WHERE key LIKE 'code %'")
+        await browse("lisi").open(HOME)
+        ((value,),) = store.execute("SELECT value FROM claim WHERE key LIKE 'code %' AND key <> ?", (own,))
+        store.execute("UPDATE claim SET value = ? WHERE key = ?", (value, own))
+    page = await second.get(callback)
+
+    assert (page.status, page.reason) == (400, "code-spent")
+    assert second.session(HOME) == ""
 
 
 async def test_twins_with_the_store_away(browse: Browse, gateway: Gateway, tmp_path: Path, sandbox: Sandbox) -> None:
