@@ -217,6 +217,7 @@ class TestIssue:
 # ── machines' tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+MOMENTS = st.integers(-80, 80).map(lambda quarter: T + quarter / 4)
 ISSUED = Record("token-issued", T, details={"token": "ci", "id": "t-1", "ends": T + 366 * 86400})
 
 
@@ -258,3 +259,101 @@ def test_a_member_is_gone_for_what_was_issued_before() -> None:
     assert not standing.gone("zhangsan", T + CLOCK_TOLERANCE_S + 1)
     standing.block("zhangsan")
     assert standing.gone("ZHANGSAN", T + 86400)
+
+
+class TestApply:
+    """What a record of the ledger says about anybody's access."""
+
+    @pytest.mark.parametrize(
+        "record, reason",
+        [
+            (Record("signed-out", T + 5, session="s-1"), "signed-out"),
+            (Record("signed-out", T + 5, session="s-1", details={"until": T + 9}), "signed-out"),
+            (Record("signed-out", T + 5, session="s-1", details={"until": "never"}), "signed-out"),
+            (Record("signed-out", T + 5, session="s-2", member="ZhangSan"), ""),
+            (Record("signed-out", T + 5, session="s-2", member="zhangsan", details={"everywhere": True}), "revoked"),
+            (Record("revoked", T + 5, session="s-1"), "revoked"),
+            (Record("revoked", T + 5, session="s-2", member="zhangsan", site="erp"), ""),
+            (Record("revoked", T + 5, member="zhangsan"), "revoked"),
+            (Record("revoked", T - 100, member="zhangsan"), ""),
+            (Record("revoked", T + 5, site="erp"), "revoked"),
+            (Record("revoked", T - CLOCK_TOLERANCE_S, site="erp"), "revoked"),
+            (Record("revoked", T - 100, site="erp"), ""),
+            (Record("revoked", T + 5, site="wiki"), ""),
+            (Record("revoked", T + 5), ""),
+            (Record("blocked", T - 100, member="zhangsan"), "blocked"),
+            (Record("blocked", T, member="lisi"), ""),
+            (Record("stale", T + 5, member="zhangsan"), "stale"),
+            (Record("signed-in", T + 5, member="zhangsan", session="s-1"), ""),
+            (Record("invented-later", T + 5, member="zhangsan", session="s-1"), ""),
+        ],
+    )
+    def test_each_kind(self, record: Record, reason: str) -> None:
+        """Each kind stands against exactly the sessions that it is about; said twice it is the same."""
+        standing = Standing()
+        standing.apply(record)
+        assert verdict(standing) == reason
+
+        standing.apply(record)
+        assert verdict(standing) == reason
+
+    def test_a_block_is_lifted(self) -> None:
+        """Blocked until unblocked, whatever the letter case, for sign-ins too."""
+        standing = Standing()
+        standing.apply(Record("blocked", T, member="ZHANGSAN"))
+        assert standing.blocked("zhangsan")
+        standing.apply(Record("unblocked", T + 1, member="zhangSan"))
+
+        assert not standing.blocked("zhangsan")
+        assert verdict(standing) == ""
+
+    def test_a_session_ended_by_us_says_so(self) -> None:
+        """Who signed out and whose session was ended by an administrator read different words."""
+        standing = Standing()
+        standing.apply(Record("revoked", T, session="s-1"))
+        standing.apply(Record("signed-out", T, session="s-2"))
+
+        assert verdict(standing) == "revoked"
+        assert verdict(standing, replace(SESSION, id="s-2")) == "signed-out"
+
+    def test_a_cookie_renewed_later_does_not_outlive_a_sign_out(self) -> None:
+        """A sign-out is remembered for as long as any copy of the session, however renewed, could live."""
+        standing = Standing()
+        standing.end(SESSION)
+        standing.forget_ended(SESSION.issued + LONGEST_S - 1)
+
+        assert verdict(standing, replace(SESSION, renewed=T + 6 * 86400, ends=T + LONGEST_S)) == "signed-out"
+
+    def test_the_site_lets_in_again(self) -> None:
+        """Who signs in after all sessions of a site were ended is in, at once."""
+        standing = Standing()
+        standing.apply(Record("revoked", T, site="erp"))
+
+        again = replace(SESSION, issued=standing.issue("zhangsan", T + 1, site="erp"))
+        assert verdict(standing, again) == ""
+        standing.apply(Record("revoked", T + 2, site="erp"))
+        assert verdict(standing, again) == "revoked"
+
+
+OF_MEMBERS = st.sampled_from(["revoked", "blocked", "unblocked", "stale"])
+OF_SESSIONS = st.sampled_from(["signed-out", "revoked"])
+RECORDS = st.lists(
+    st.one_of(
+        st.tuples(OF_MEMBERS, MOMENTS, st.sampled_from(["a", "A", "b"])).map(lambda parts: Record(*parts)),
+        st.tuples(OF_SESSIONS, MOMENTS, st.just(""), st.sampled_from(["s-1", "s-2"])).map(lambda parts: Record(*parts)),
+        MOMENTS.map(lambda at: Record("revoked", at, site="erp")),
+    )
+)
+
+
+@given(RECORDS, MOMENTS, st.sampled_from(["a", "b", "c"]), st.sampled_from(["s-1", "s-3"]))
+def test_told_on_it_is_the_same(records: list[Record], issued: float, user_id: str, session_id: str) -> None:
+    """Whatever was applied, the records that a standing gives bring about the same verdict elsewhere."""
+    standing, other = Standing(), Standing()
+    for record in records:
+        standing.apply(record)
+    for record in standing.records(T):
+        other.apply(record)
+    session = replace(SESSION, id=session_id, member=Member(user_id), issued=int(issued), read=issued)
+
+    assert verdict(other, session) == verdict(standing, session)
