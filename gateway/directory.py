@@ -115,7 +115,7 @@ class Directory:
             await self.refresh(after=after, timeout_s=SIGN_IN_S)
             found = self._snapshot
         if found is None:
-            return Placed(member.departments, partial=bool(member.departments))
+            return Placed(member.departments, partial=True)
         return found.place(member, self._rules.tags)
 
     async def refresh(self, *, after: float = 0.0, timeout_s: float = START_S) -> None:

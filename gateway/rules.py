@@ -138,7 +138,7 @@ def check(who: Who, rule: Rule) -> None:
     if verdict is _UNSURE:
         raise SignInNeeded("stale", rule=rule.text)
     if verdict is _BROKEN:
-        raise _bad(rule.text, "; ".join(rule.problems))
+        raise _bad(rule.text, "; ".join(rule.problems) or "departments could not be read from WeCom yet")
     raise Denied("rule", rule=rule.text)
 
 
@@ -251,8 +251,12 @@ class Rules:
             raise ValueError(f"{term.value!r} is no number of a department; names stand in a rule of the settings")
         return term
 
-    def _compiled(self, alternatives: Iterable[Criterion]) -> _Node:
-        """One node for *alternatives*: those that are terms become sets, those of named rules flow in."""
+    def _compiled(self, alternatives: Iterable[Criterion], *, negated: bool = False) -> _Node:
+        """One node for *alternatives*: those that are terms become sets, those of named rules flow in.
+
+        *negated*: under ``not`` a department that may be out of sight must not let in those of whom it is not told.
+        """
+        unknown = negated and self._known.departments is None
         sets: dict[str, set[int | str]] = {"department": set(), "user": set(), "tag": set()}
         leader = broken = False
         others: list[_Node] = []
@@ -273,10 +277,11 @@ class Rules:
                         broken = True
                     else:
                         sets[term.kind].add(number)
+                        broken |= unknown and term.kind == "department"
                 case AllOf(parts):
-                    others.append(_Every(tuple(self._compiled((part,)) for part in parts)))
+                    others.append(_Every(tuple(self._compiled((part,), negated=negated) for part in parts)))
                 case Not(part):
-                    others.append(_Never(self._compiled((part,))))
+                    others.append(_Never(self._compiled((part,), negated=True)))
         if others and len(others) == 1 and not (leader or broken or any(sets.values())):
             return others[0]
         departments, tags = (frozenset(int(number) for number in sets[kind]) for kind in ("department", "tag"))

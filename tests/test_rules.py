@@ -326,6 +326,17 @@ def test_what_nobody_can_tell_admits_nobody(rule: str) -> None:
     assert len(made.problems()) == 3
 
 
+def test_not_in_a_department_needs_the_departments() -> None:
+    """Before it is known which departments the app sees, nobody is let in for not being in one."""
+    made = rules_of({"outside": {"not": "department:99"}, "twice": {"not": {"not": "department:3"}}})
+    who = session_of("lisi", departments=(3,))
+    before = [answer(made, rule, who) for rule in ("outside", "twice", "department:99")]
+    made.learn(Knowledge(departments={3, 99}))
+
+    assert before == ["bad-rule", "yes", "rule"]
+    assert answer(made, "outside", who) == "yes"
+
+
 def test_names_become_numbers() -> None:
     """A department or tag by name is the one that the name was resolved to."""
     made = rules_of(
@@ -388,7 +399,7 @@ def test_named_rules(rule: str, admitted: set[str]) -> None:
         session_of("sunba", departments=(7,)),
     ]
 
-    assert {who.user_id for who in people if answer(rules_of(NAMED), rule, who) == "yes"} == admitted
+    assert {who.user_id for who in people if answer(rules_of(NAMED, departments={3, 5, 7}), rule, who) == "yes"} == admitted
 
 
 @pytest.mark.parametrize(
