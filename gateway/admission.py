@@ -143,6 +143,8 @@ async def _hold(parts: Parts, source: Source, session: Session) -> None:
     record = Record("account", parts.clock(), member=user_id, details=details)
     parts.holders.heard(record)
     parts.ledger.note(record)
+    if holder:  # whose sessions still say it is theirs
+        parts.ledger.note(Record("stale", parts.clock(), member=holder))
 
 
 async def with_or_without_account(parts: Parts, session: Session) -> Session:

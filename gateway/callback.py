@@ -105,13 +105,14 @@ def _of_another_process(parts: Parts, key: str, text: str | None) -> Session:
         raise LoginFailed("hand-over", message="another process began to take this hand-over and did not end it")
     try:
         of, outcome = parts.sealer.decrypt(OUTCOME, text)
-        if of != key:
-            raise Forged(OUTCOME)
-        if isinstance(outcome, str):
-            raise LoginFailed(outcome, message="so it ended in another process")
-        return parts.sessions.from_claims(outcome)
+        session = None if isinstance(outcome, str) else parts.sessions.from_claims(outcome)
     except (Forged, SignInNeeded, TypeError, ValueError) as error:
         raise LoginFailed("code-spent", message="what another process made of this sign-in cannot be read") from error
+    if of != key:
+        raise LoginFailed("code-spent", message="what the store holds is of another sign-in")
+    if session is None:
+        raise LoginFailed(outcome, message="so it ended in another process")
+    return session
 
 
 def _in_force(parts: Parts, session: Session) -> Session:

@@ -503,6 +503,20 @@ async def test_first_has_it_no_longer(browse: Browse, twins: Gateway, sandbox: S
     assert (page.status, page.headers["X-WeCom-Account"]) == (200, "a7")
 
 
+async def test_first_is_not_called_so_any_longer(browse: Browse, twins: Gateway, sandbox: Sandbox) -> None:
+    """From the moment that another has the account, no session of the first's announces it."""
+    first = browse("zhangsan", at=twins)
+    await first.open(HOME)
+    sandbox.change_member("zhangsan", numbered("B8"))
+    await browse("lisi", at=twins).open(HOME)
+
+    image = await first.check(HOME, "fetch", cookie=first.cookie_header(HOME))
+    page = await first.open(HOME)
+
+    assert (image.status, image.reason) == (401, "stale")
+    assert (page.status, page.headers["X-WeCom-Account"]) == (200, "B8")
+
+
 async def test_second_is_refused_elsewhere(browse: Browse, twins: Gateway, start: Start, make_config: MakeConfig) -> None:
     """Another process, and one that starts later, refuses the second too."""
     there = await start(make_config(account="extattr:工号"))
