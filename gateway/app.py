@@ -160,6 +160,8 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
             raw_headers=config.raw_headers,
             prover=prover,
             presence=lasting.watch,
+            accounts=config.accounts,
+            holders=lasting.holders,
         ),
         standing=lasting.standing,
         rules=rules,

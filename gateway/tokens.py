@@ -13,6 +13,7 @@ from typing import Any
 
 from multidict import CIMultiDict
 
+from gateway.accounts import Accounts, Holders
 from gateway.errors import Denied, SignInNeeded
 from gateway.member import Member, identity_headers
 from gateway.proof import Proof, Prover
@@ -94,7 +95,11 @@ class Tokens:
         raw_headers: bool = False,
         prover: Prover | None = None,
         presence: Presence | None = None,
+        accounts: Accounts | None = None,
+        holders: Holders | None = None,
     ) -> None:
+        self._accounts = accounts or Accounts({})
+        self._holders = holders or Holders()
         self._prover = prover
         self._presence = Presence() if presence is None else presence
         self._sealer = sealer
@@ -114,7 +119,8 @@ class Tokens:
     def seen(self, credentials: str, *, site: str, rule: Rule) -> Known:
         """Give the token in *credentials* (scheme and all) if it opens *rule* at *site* right now.
 
-        Else SignInNeeded ``token-forged``, ``token-expired``, ``token-revoked``, ``unverified``; Denied ``other-site``, ``rule``.
+        Else SignInNeeded ``token-forged``, ``token-expired``, ``token-revoked``, ``unverified``; Denied ``other-site``,
+        ``no-account``, ``rule``.
         """
         known = self._known.get((site, credentials)) or self._found(site, credentials)
         token = known.token
@@ -126,6 +132,8 @@ class Tokens:
             self._act(known.acting)
         if token.site and token.site != site:
             raise Denied("other-site", message=f"token {token.name} is for site {token.site}, not for {site}")
+        if known.acting:
+            self._account_kept(token, site)
         if not rule.text or rule.text not in known.rules:  # the bare /_wecom/auth has no text
             raise Denied("rule", rule=rule.text)
         return known
@@ -140,6 +148,14 @@ class Tokens:
         if acting.read < self._presence.unread_before and self._presence.unverified(acting):
             raise SignInNeeded("unverified")
         self._presence.note(acting)
+
+    def _account_kept(self, token: Token, site: str) -> None:
+        """Denied ``no-account`` where the account that *token* announces is another member's."""
+        attribute = self._accounts.source(site).attribute
+        holder = self._holders.holder(attribute, token.account or token.member) if attribute else ""
+        if holder and holder.casefold() != token.member.casefold():
+            message = f"token {token.name} acts for {token.member}, whose account {token.account!r} is {holder}'s by now"
+            raise Denied("no-account", message=message)
 
     def _found(self, site: str, credentials: str) -> Known:
         token = self.genuine(carried(credentials))

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.accounts import Accounts, Holders, Source
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.errors import Denied, SignInNeeded
@@ -168,6 +169,18 @@ class TestActingForAMember:
         machine.standing.revoke("zhangsan", NOW - DAY)
 
         assert machine.reason(f"Bearer {machine.seal(ACTING)}") == ""
+
+    def test_it_ends_with_the_member_s_account(self) -> None:
+        """Where another member has the account by now, it announces nobody; a site that knows people by id does not care."""
+        holders, accounts = Holders(), Accounts({"oa": Source("alias", attribute="alias")})
+        machine = Machine(accounts=accounts, holders=holders)
+        credentials = f"Bearer {machine.seal(ACTING, site='')}"
+        holders.hold("alias", "10086", "zhangsan", NOW)
+        before = machine.reason(credentials)
+        holders.release("alias", "zhangsan")
+        holders.hold("alias", "10086", "lisi", NOW + 1)
+
+        assert (before, machine.reason(credentials), machine.reason(credentials, site="wiki")) == ("", "no-account", "")
 
     def test_a_machine_of_its_own_has_no_member_to_lose(self, machine: Machine) -> None:
         """Whatever is revoked of a member with the same name."""
