@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 KINDS = (
     "signed-in",  # member, session, site, address, browser; details: ends
@@ -51,7 +51,7 @@ class Record(NamedTuple):
     browser: str = ""  #: User-Agent
     reason: str = ""
     rule: str = ""
-    details: Mapping[str, Any] = _NOTHING  #: JSON values
+    details: Mapping[str, Any] = NOTHING  #: JSON values
 
     def mapping(self) -> dict[str, Any]:
         """What it says, without the fields that are empty; :meth:`of` reads it again."""
@@ -89,7 +89,7 @@ def _tidy(text: str) -> str:
 
 def _json(details: Mapping[str, Any]) -> Mapping[str, Any]:
     if not details:
-        return _NOTHING
+        return NOTHING
     try:
         text = json.dumps(dict(details), ensure_ascii=False, allow_nan=False)
     except (TypeError, RecursionError) as error:

@@ -51,8 +51,13 @@ class Standing:
 
     def revoke(self, user_id: str, at: float) -> None:
         """End every session of *user_id* issued up to *at*."""
-        against = self._against(user_id)
-        against.revoked = _later(against.revoked, at)
+        key = user_id.casefold()
+        against = self._members.get(key)
+        if against is None:  # most often, at a start
+            against = self._members[key] = _Against()
+            against.revoked = at + CLOCK_TOLERANCE_S
+        else:
+            against.revoked = _later(against.revoked, at)
 
     def revoke_site(self, site: str, at: float) -> None:
         """End every session at *site* issued up to *at*."""

@@ -16,7 +16,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.retention import LATER, SURVIVES, survivors
 from gateway.ledger.schema import IN_FORCE
 from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable
-from gateway.records import Entry, Record
+from gateway.records import NOTHING, Entry, Record
 
 T = TypeVar("T")
 
@@ -194,12 +194,12 @@ def _read(database: Database, after: str, limit: int, in_force: bool) -> list[En
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     """LedgerBroken where somebody wrote into it who did not know how."""
-    number, link, kind, at, *texts, details = row
+    number, link, details = row[0], row[1], row[-1]
     try:
-        record = Record(kind, at, *texts, json.loads(details)) if details else Record(kind, at, *texts)  # type: ignore[call-arg]
+        record = Record._make((*row[2:-1], json.loads(details) if details else NOTHING))
     except ValueError as error:
         raise LedgerBroken(f"entry {number} is damaged: its details are no JSON") from error
-    return Entry(_position(number, link), record, link)
+    return Entry(f"{number}-{link[:16]}", record, link)
 
 
 def _place(connection: sqlite3.Connection, position: str) -> int:
