@@ -45,6 +45,7 @@ from gateway.recheck import Recheck
 from gateway.rules import Rules
 from gateway.sealing import Sealer
 from gateway.session import Session, Sessions
+from gateway.shared import cache_for
 from gateway.sites import Sites
 from gateway.standing import Standing
 from gateway.systemd import inherited, notify
@@ -53,7 +54,7 @@ from gateway.tokens import Tokens
 from gateway.turns import in_turn
 from gateway.urls import PREFIX
 from gateway.watch import Watch
-from gateway.wecom import App, Endpoints, WeCom
+from gateway.wecom import App, Claim, Endpoints, WeCom
 
 log = logging.getLogger("wecom_gateway")
 
@@ -105,11 +106,11 @@ class Lasting:
     hold: Hold = field(default_factory=Hold)
 
 
-def connected(config: Config, http: aiohttp.ClientSession, cache: BaseCache, clock: Clock) -> WeCom:
-    """The client of the app that *config* names."""
+def connected(config: Config, http: aiohttp.ClientSession, cache: BaseCache, clock: Clock, claim: Claim | None = None) -> WeCom:
+    """The client of the app that *config* names; by *claim* the processes that share *cache* take turns."""
     wecom = config.wecom
     endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
-    return WeCom(App(config.corp_id, config.agent_id, config.app_secret), endpoints, http, cache, clock)
+    return WeCom(App(config.corp_id, config.agent_id, config.app_secret), endpoints, http, cache, clock, claim=claim)
 
 
 def directory_of(config: Config, client: WeCom, rules: Rules, shared: Shared, *, names: bool = False) -> Directory:
@@ -131,7 +132,8 @@ def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Part
     sealer = Sealer(config.signing_keys)
     proven = {site.name: str(site.origin) for site in config.sites if site.jwt}
     prover = Prover(config.signing_keys, proven, corp_id=config.corp_id, agent_id=config.agent_id)
-    client = connected(config, http, lasting.cache, lasting.clock)
+    claim = None if isinstance(lasting.cache, SimpleMemoryCache) else lasting.ledger.claim
+    client = connected(config, http, lasting.cache, lasting.clock, claim)
     rules = Rules(config.rules, map(reference, config.tags))
     shared = Shared(lasting.cache, lasting.resolved, lasting.ledger.note, lasting.telemetry, lasting.clock)
     return Parts(
@@ -198,7 +200,8 @@ class Gateway:
         ledger = Ledger(store, standing, clock, retention_s=config.retention, exporter=exporter)
         ledger.subscribe(resolved.apply)
         telemetry.follow(ledger)
-        self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, SimpleMemoryCache(), resolved, clock)
+        cache, self._close_cache = cache_for(config)
+        self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, cache, resolved, clock)
         ledger.subscribe(self._lasting.hold.apply)
         ledger.subscribe(self._lasting.holders.heard)
         self._stack = AsyncExitStack()
@@ -207,6 +210,7 @@ class Gateway:
         self.recheck: Recheck
 
     async def __aenter__(self) -> Gateway:
+        self._stack.push_async_callback(self._close_cache)
         try:
             self.live = Live(await self._parts(self._config))
             self.recheck = Recheck(self.live)

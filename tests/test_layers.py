@@ -23,7 +23,7 @@ LAYERS = (
     *((name,) for name in PURE),
     ("ledger",),
     ("tree", "locations", "wecom", "telemetry", "once", "turns", "snippets", "pages", "systemd", "listeners"),
-    ("names", "snapshot"),
+    ("names", "snapshot", "shared"),
     ("directory",),
     ("keys", "issuing"),
     ("asked",),

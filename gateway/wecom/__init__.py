@@ -3,7 +3,7 @@
 from gateway.wecom.client import WeCom
 from gateway.wecom.contacts import Department, Tag
 from gateway.wecom.reading import Details, Visitor
-from gateway.wecom.tokens import App
+from gateway.wecom.tokens import App, Claim
 from gateway.wecom.transport import Endpoints
 
-__all__ = ["App", "Department", "Details", "Endpoints", "Tag", "Visitor", "WeCom"]
+__all__ = ["App", "Claim", "Department", "Details", "Endpoints", "Tag", "Visitor", "WeCom"]

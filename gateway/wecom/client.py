@@ -25,7 +25,7 @@ from gateway.wecom import contacts, reading
 from gateway.wecom.codes import CODES
 from gateway.wecom.contacts import Department, Tag
 from gateway.wecom.reading import USER_ID, Details, Visitor
-from gateway.wecom.tokens import App, Tokens
+from gateway.wecom.tokens import App, Claim, Tokens
 from gateway.wecom.transport import Call, Endpoints, Pause, Transport
 
 CODE = re.compile(r"[\x21-\x7e]{1,512}")
@@ -39,7 +39,8 @@ FUTILE_S = 30
 class WeCom:
     """Ask WeCom on behalf of one app; every call raises a :class:`~gateway.errors.WeComError` or gives a whole answer.
 
-    *http* carries the CA bundle and the choice of IPv4, *cache* shares the access token with other processes.
+    *http* carries the CA bundle and the choice of IPv4, *cache* shares the access token with other processes,
+    and by *claim* (:meth:`gateway.ledger.Ledger.claim`) one of them fetches it.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class WeCom:
         clock: Callable[[], float],
         *,
         pause: Pause = asyncio.sleep,
+        claim: Claim | None = None,
     ) -> None:
         self._app = app
         self._endpoints = endpoints
         self._clock = clock
         self._transport = Transport(endpoints, http, pause)
-        self._tokens = Tokens(app, self._gettoken, cache, clock)
+        self._tokens = Tokens(app, self._gettoken, cache, clock, claim=claim, pause=pause)
         self._futile_until = 0.0
         self._longest_s = 2 * endpoints.timeout_s
 

@@ -18,13 +18,19 @@ from aiocache.base import BaseCache
 from gateway.errors import WeComBusy, WeComError, WeComRefused, WeComUnreachable
 from gateway.secret import Secret
 from gateway.wecom.codes import error_for
+from gateway.wecom.transport import Pause
 
 LONGEST_LIFE_S = 7200  #: document 91039; more is not believed
 MARGIN_S = 60  #: a token is not used in its last minute: the call must still arrive
 AHEAD_S = 900  #: a new one is fetched that long before the end
 PAUSE_S = 30  #: between two attempts to renew ahead
+TURN_S = 5  #: for so long the others wait for the process that fetches, as long as a call to WeCom takes by default
+LOOKS = 20  #: into the cache, meanwhile
 FIRST_REFUSAL_S = 60
 LONGEST_REFUSAL_S = 3600
+
+Claim = Callable[[str, float], Awaitable[bool]]
+"""True for the first process that claims a key, until a Unix second."""
 
 log = logging.getLogger("gateway.wecom")
 
@@ -66,6 +72,9 @@ class Tokens:
         fetch: Callable[[], Awaitable[Mapping[str, Any]]],
         cache: BaseCache,
         clock: Callable[[], float],
+        *,
+        claim: Claim | None = None,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         digest = hashlib.sha256(f"{app.corp_id}\n{app.secret.reveal()}".encode()).hexdigest()[:32]
         self._key = f"wecom:token:{app.corp_id}:{digest}"
@@ -77,6 +86,9 @@ class Tokens:
         self._refusal: Refusal | None = None
         self._spurned = ""  # the token that WeCom refused last
         self._task: asyncio.Task[Token] | None = None
+        self._claim = claim
+        self._pause = pause
+        self._our_turn_until = 0.0
 
     async def get(self) -> str:
         """Give a token good for a minute at least; a caller who goes away does not stop the fetch for the others."""
@@ -112,7 +124,7 @@ class Tokens:
         token = await self._stored()
         if token is None:
             await self._heed_refusal()
-            token = await self._fetched()
+            token = await self._anothers() or await self._fetched()
         self._token = token
         return token
 
@@ -123,6 +135,21 @@ class Tokens:
             return None
         ahead = self._token is not None and self._token.text == token.text
         return None if ahead else token
+
+    async def _anothers(self) -> Token | None:
+        """The token that another process is fetching at this moment; None where it is our turn, or nothing comes of it."""
+        now = self._clock()
+        replaced = self._spurned or (self._token.text if self._token else "")
+        key = f"{self._key}:{hashlib.sha256(replaced.encode()).hexdigest()[:32]}"
+        if self._claim is None or now < self._our_turn_until or await self._claim(key, now + TURN_S):
+            self._our_turn_until = now + TURN_S
+            return None
+        for _ in range(LOOKS):
+            await self._pause(TURN_S / LOOKS)
+            if token := await self._stored():
+                return token
+            await self._heed_refusal()
+        return None
 
     async def _fetched(self) -> Token:
         started = self._clock()

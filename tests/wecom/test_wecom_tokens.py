@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.errors import AppMisconfigured, WeComBusy, WeComUnreachable
 from gateway.sandbox import Sandbox
-from gateway.wecom import App, WeCom
+from gateway.wecom import App, Endpoints, WeCom
 from gateway.wecom.tokens import Tokens
 from gateway.wecom.transport import TRIES
 from tests.wecom.scripted import TOKEN, Client, Clock, Script, closes, good_token, hangs, refusal, says
@@ -483,3 +483,85 @@ async def test_a_clock_set_back_does_not_prolong_a_refusal(sandbox: Sandbox, cli
         await client("wrong-secret").access_token()
 
     assert sandbox.state.count("gettoken") == 2
+
+
+class Claims:
+    """The ledger's claims, as processes share them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._held: dict[str, float] = {}
+
+    async def __call__(self, key: str, until: float) -> bool:
+        free = self._held.get(key, 0) <= self._clock()
+        if free:
+            self._held[key] = until
+        return free
+
+
+class TestTurns:
+    """Processes that share a cache take turns at fetching the token."""
+
+    @pytest.fixture
+    def process(self, app: App, script: Script, http: Any, cache: SimpleMemoryCache, clock: Clock) -> Any:
+        """Makes clients that share cache and claims; their pauses pass on the test's clock."""
+        claims = Claims(clock)
+
+        async def pause(seconds: float) -> None:
+            clock.now += seconds
+            await asyncio.sleep(0.01)
+
+        return lambda: WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pause, claim=claims)
+
+    async def test_one_of_ten_processes_fetches(self, process: Any, script: Script) -> None:
+        """However many processes begin at once, one asks WeCom and the others find its token."""
+        script.on("gettoken", says(good_token("the-first")), says(good_token("another")))
+
+        tokens = await asyncio.gather(*(process().access_token() for _ in range(3)))
+
+        assert set(tokens) == {"the-first"}
+        assert script.count("gettoken") == 1
+
+    async def test_a_refused_token_is_replaced_by_one(self, process: Any, script: Script) -> None:
+        """When WeCom ends a token early, one process fetches the next for all, at once."""
+        bad, ok = says(refusal(40014)), says({"errcode": 0, "userid": "zhangsan"})
+        script.on("gettoken", says(good_token("the-first")), says(good_token("the-next")), says(good_token("another")))
+        script.on("user/get", bad, bad, ok)
+        one, other = process(), process()
+        await one.access_token()
+        await other.access_token()
+
+        await asyncio.gather(one.member("zhangsan"), other.member("zhangsan"))
+
+        assert script.count("gettoken") == 2
+
+    async def test_whose_turn_fails_tries_again_at_once(self, process: Any, script: Script, clock: Clock) -> None:
+        """A process that claimed the fetch and met a network fault does not wait for itself."""
+        script.on("gettoken", *[closes] * 3, says(good_token()))
+        wecom = process()
+        with pytest.raises(WeComUnreachable):
+            await wecom.access_token()
+        begun = clock.now
+
+        assert await wecom.access_token() == TOKEN
+        assert clock.now == begun
+
+    async def test_a_process_that_died_holds_up_nobody(self, process: Any, script: Script, clock: Clock) -> None:
+        """A claim whose holder brings no token is waited out for a few seconds, then the token is fetched."""
+        script.on("gettoken", hangs, says(good_token()))
+        died = asyncio.create_task(process().access_token())
+        await script.wait()
+        begun = clock.now
+
+        assert await process().access_token() == TOKEN
+        assert 0 < clock.now - begun < 10
+        died.cancel()
+
+    async def test_the_others_hear_of_a_wrong_secret(self, process: Any, script: Script) -> None:
+        """While one process is refused, those who wait for it are refused too and do not ask again."""
+        script.on("gettoken", refusal(40001))
+
+        told = await asyncio.gather(*(process().access_token() for _ in range(3)), return_exceptions=True)
+
+        assert {type(each) for each in told} == {AppMisconfigured}
+        assert script.count("gettoken") == 1
