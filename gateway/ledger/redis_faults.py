@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ _FOR_NOW = (
 @contextmanager
 def told(shown: str) -> Iterator[None]:
     """Turn whatever a Redis client raises into LedgerUnavailable or LedgerBroken; *shown* says which Redis, without password."""
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
     try:
         yield
     except GatewayError:
@@ -50,6 +53,9 @@ def told(shown: str) -> Iterator[None]:
         if fault := _fault(_FOR_GOOD, error):
             raise LedgerBroken(f"{shown} {fault}") from error
         raise LedgerUnavailable(f"{shown} {_fault(_FOR_NOW, error)}") from error
+    finally:
+        if task and task.cancelling() > cancelled:  # the library sometimes goes on as if nobody had asked it to stop
+            raise asyncio.CancelledError
 
 
 def _fault(faults: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...], error: Exception) -> str:
