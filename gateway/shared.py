@@ -41,14 +41,15 @@ def cache_for(config: Config) -> tuple[BaseCache, Callable[[], Awaitable[None]]]
     if str(config.store).partition("://")[0] not in SCHEMES:
         cache = SimpleMemoryCache()
         return cache, cache.close
-    from aiocache import RedisCache  # without the package redis, which the ledger has asked for by now, there is none
-
+    from gateway.ledger.redis_cache import (
+        Cache,
+    )  # without the package redis, which the ledger has asked for by now, there is none
     from gateway.ledger.redis_clients import Clients
 
     url = RedisUrl.parse(config.store)
     clients = Clients(url)
     pool = clients.make(answer_s=PATIENCE_S).connection_pool
-    shared = RedisCache(
+    shared = Cache(
         serializer=Sealed(Sealer(config.signing_keys)),
         connection_pool_class=lambda **_: pool,
         namespace=f"wecom-gateway:{url.prefix or config.owner}:cache",
