@@ -34,6 +34,9 @@ class Telemetry:
         self._events = Counter(
             "wecom_gateway_events", "Calls of the events address by result.", ["result"], registry=self.registry
         )
+        self._problems = Gauge(
+            "wecom_gateway_problems", "What an operator should look at; /readyz has the sentences.", registry=self.registry
+        )
         self._renewals = Counter("wecom_gateway_renewals", "Renewals by how they ended.", ["result"], registry=self.registry)
 
     def checked(self, status: int, reason: str = "") -> None:
@@ -60,6 +63,10 @@ class Telemetry:
         """Tell how many members wait to be read, and how many are held."""
         self._waiting.set(members)
         self._held.set(held)
+
+    def problems(self, number: int) -> None:
+        """Tell how many sentences /readyz has."""
+        self._problems.set(number)
 
     def event(self, result: str) -> None:
         """Count a call of the events address: what it was, or the reason it was refused."""

@@ -354,6 +354,22 @@ async def test_a_gateway_starts_while_wecom_is_down(make_config: MakeConfig, san
         assert gateway.live.now.rules.problems() != []
 
 
+async def test_operators_are_told_of_broken_rules(make_config: MakeConfig, sandbox: Sandbox, clock: Clock) -> None:
+    """A rule that nobody can tell of is a sentence of ``/readyz`` and counts in ``/metrics``; the process stays ready."""
+    down(sandbox, kind="errcode", errcode=50003)
+
+    async with Gateway(make_config(rules=FINANCE), clock=clock) as gateway, aiohttp.ClientSession() as http:
+        ops = f"http://{gateway.addresses['ops']}"
+        async with http.get(f"{ops}/readyz") as answer:
+            told = await answer.json()
+        async with http.get(f"{ops}/metrics") as answer:
+            metrics = await answer.text()
+
+    assert told["ready"] is True
+    assert [sentence for sentence in told["problems"] if sentence.startswith("rules.finance: department:财务部")]
+    assert f"wecom_gateway_problems {len(told['problems'])}.0" in metrics
+
+
 async def test_a_start_waits_for_names_only(make: Make, sandbox: Sandbox) -> None:
     """Where every name is known already, a WeCom that hangs delays no start."""
     down(sandbox, BRIEF, kind="hang")
