@@ -509,7 +509,7 @@ class TestTurns:
 
         async def pause(seconds: float) -> None:
             clock.now += seconds
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # a real fetch is under way meanwhile
 
         return lambda: WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pause, claim=claims)
 
