@@ -88,7 +88,7 @@ class Tokens:
         self._task: asyncio.Task[Token] | None = None
         self._claim = claim
         self._pause = pause
-        self._our_turn_until = 0.0
+        self._our_turn = ("", 0.0)  # the key and its end
 
     async def get(self) -> str:
         """Give a token good for a minute at least; a caller who goes away does not stop the fetch for the others."""
@@ -141,8 +141,9 @@ class Tokens:
         now = self._clock()
         replaced = self._spurned or (self._token.text if self._token else "")
         key = f"{self._key}:{hashlib.sha256(replaced.encode()).hexdigest()[:32]}"
-        if self._claim is None or now < self._our_turn_until or await self._claim(key, now + TURN_S):
-            self._our_turn_until = now + TURN_S
+        ours = self._our_turn[0] == key and now < self._our_turn[1]
+        if self._claim is None or ours or await self._claim(key, now + TURN_S):
+            self._our_turn = (key, now + TURN_S)
             return None
         for _ in range(LOOKS):
             await self._pause(TURN_S / LOOKS)
