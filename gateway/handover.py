@@ -25,7 +25,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
     if not at_callback_host(parts, asked):
         raise LoginFailed("other-site", message=f"{asked.origin} is not the callback host", return_to=onward.return_to)
     session = None if onward.again else session_at_hand(parts, asked.session, asked.site)
-    if session is None:
+    if session is None or parts.standing.ended(replace(session, site=onward.site)):
         return start(parts, asked, request, onward.return_to, onward=onward, again=onward.again)
     known = parts.sessions.accounts.looked_at(onward.site, session.attributes)
     if not known or parts.sessions.lifetimes.renewal_due(session, parts.clock()):
@@ -40,12 +40,13 @@ def hand_over(parts: Parts, session: Session, onward: Begin) -> web.StreamRespon
     """Send the person on to the host they came from, with a session for it."""
     site = _known(parts, onward)
     now = int(parts.clock())
-    lifetimes = parts.sessions.lifetimes
+    issued = parts.standing.issue(session.user_id, session.issued, site=site.name)
     own = replace(
         session,
         id=secrets.token_urlsafe(12),
         site=site.name,
-        ends=min(session.ends, lifetimes.ends(session.issued, now)),
+        issued=issued,
+        ends=min(session.ends, parts.sessions.lifetimes.ends(issued, now)),
     )
     sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, parts.sessions.to_claims(own)).seal(parts.sealer)
     return redirect(site.at(onward.host).url(f"{CALLBACK}/{onward.state}?{query(handover=sealed)}"))

@@ -408,6 +408,24 @@ async def test_revoked_on_the_way(browse: Browse, gateway: Gateway, clock: Clock
     assert SESSION not in page.cookies_set
 
 
+@pytest.mark.parametrize("later_s", [1, 3600])
+async def test_a_site_whose_sessions_were_all_ended(
+    browse: Browse, gateway: Gateway, clock: Clock, sandbox: Sandbox, later_s: int
+) -> None:
+    """The callback host's session from before does not open that site; WeCom is asked anew, and that holds at once."""
+    browser = browse("lisi")
+    await browser.open(f"{ERP}/")
+    clock.advance(60)
+    gateway.live.now.standing.revoke_site("erp", clock())
+    clock.advance(later_s)
+    before = sandbox.state.count("/connect/oauth2/authorize")
+
+    page = await browser.open(f"{ERP}/")
+
+    assert (page.status, page.headers["X-WeCom-UserId"]) == (200, "lisi")
+    assert sandbox.state.count("/connect/oauth2/authorize") == before + 1
+
+
 # ── begin ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
