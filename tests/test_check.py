@@ -144,6 +144,16 @@ async def test_who(run: Run) -> None:
     assert "yes          leader  ← decides" in refused[1].replace("      leader", "    leader")
 
 
+async def test_names_cannot_steer_the_terminal(run: Run, sandbox: Sandbox) -> None:
+    """Whatever a member is called, no line of it is more than letters to a terminal."""
+    sandbox.change_member("lisi", {"name": "李\x1b[2J\u009b2J四"})
+
+    told = [(await run("--who", "lisi", "--rule", "finance", *more))[1] for more in ((), ("--json",))]
+
+    assert "李?[2J?2J四" in told[0]
+    assert not {letter for letter in "".join(told) if not letter.isprintable()} - {"\n"}
+
+
 @pytest.mark.parametrize("who, reason", [("zhaoliu", "out-of-scope"), ("nobody", "out-of-scope"), ("qianqi", "disabled")])
 async def test_who_cannot_sign_in(run: Run, who: str, reason: str) -> None:
     """Who could not sign in at all passes no rule, with the reason of the sign-in."""

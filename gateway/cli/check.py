@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.group import cli, config_option
+from gateway.cli.table import printable
 from gateway.errors import ConfigError, GatewayError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check(
     config = load(config_path)
     if who is None and found is None:
         for warning in warnings(config):
-            click.echo(f"warning: {warning}", err=True)
+            _say(f"warning: {warning}", err=True)
         _settings(config)
     else:
         _judge(config, who, found.rule if found else _bare(rule), found, as_json=as_json)
@@ -76,14 +77,14 @@ def _location(nginx_conf: Path, uri: str, host: str) -> Found:
 def _settings(config: Config) -> None:
     for site in config.sites:
         hosts = ", ".join(sorted(site.hosts))
-        click.echo(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {hosts}; account {site.account}")
-    click.echo(f"callback host: {config.callback.origin.netloc} (register exactly this at WeCom)")
+        _say(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {hosts}; account {site.account}")
+    _say(f"callback host: {config.callback.origin.netloc} (register exactly this at WeCom)")
     if config.tags or config.rules:
         seat = _run(config, None)
         for problem in seat.problems:
-            click.echo(f"warning: {problem}", err=True)
+            _say(f"warning: {problem}", err=True)
         for name in config.rules:
-            click.echo(f"rule {name}: {' or '.join(map(str, seat.asked(name)))}")
+            _say(f"rule {name}: {' or '.join(map(str, seat.asked(name)))}")
 
 
 def _run(config: Config, who: str | None) -> Seat:
@@ -109,31 +110,36 @@ def _judge(config: Config, who: str | None, rule: str | None, found: Found | Non
         answers = [judge(seat.rules, each, seat.who) for each in wanted] if seat.who else [seat.refused(each) for each in wanted]
         told |= {"who": seat.about, "problems": seat.problems, "answers": [asdict(answer) for answer in answers]}
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
+        click.echo(json.dumps(told))
         return
     if found:
         _say_location(found)
     if "who" in told:
         for problem in seat.problems:
-            click.echo(f"warning: {problem}", err=True)
-        click.echo(seat.line)
+            _say(f"warning: {problem}", err=True)
+        _say(seat.line)
         for answer in answers:
             _say_answer(answer)
 
 
 def _say_location(found: Found) -> None:
-    click.echo(f"{found.server}\n{found.location}")
+    _say(found.server)
+    _say(found.location)
     if found.rule is None:
         asked = f"auth_request {found.question} is not ours" if found.question not in ("", "off") else "nobody is asked: public"
-        click.echo(asked)
+        _say(asked)
     else:
-        click.echo(f"rule: {found.rule or 'any member'}")
+        _say(f"rule: {found.rule or 'any member'}")
     for note in found.notes:
-        click.echo(f"note: {note}")
+        _say(f"note: {note}")
 
 
 def _say_answer(answer: Answer) -> None:
     shown = answer.rule or "any member"
-    click.echo(f"{shown}: {'passes' if answer.passes else f'refused ({answer.reason})'}{f': {answer.why}' if answer.why else ''}")
+    _say(f"{shown}: {'passes' if answer.passes else f'refused ({answer.reason})'}{f': {answer.why}' if answer.why else ''}")
     for step in answer.steps:
-        click.echo(f"  {step.verdict:6} {'  ' * step.depth}{step.part}{'  ← decides' if step.decides else ''}")
+        _say(f"  {step.verdict:6} {'  ' * step.depth}{step.part}{'  ← decides' if step.decides else ''}")
+
+
+def _say(line: str, *, err: bool = False) -> None:
+    click.echo(printable(line), err=err)

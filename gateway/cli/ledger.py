@@ -131,7 +131,7 @@ def _line(entry: Entry) -> str:
     """For people: times as they are here, and nothing that a terminal would take for a command."""
     rest = {name: value for name, value in _plain(entry).items() if name not in ("at", "kind", "member", "details")}
     rest |= _plain(entry).get("details", {})
-    told = " ".join(f"{name}={_printable(value)}" for name, value in rest.items())
+    told = " ".join(f"{_printable(name)}={_printable(value)}" for name, value in rest.items())
     who = _printable(entry.record.member) or "-"
     return f"{entry.position} {_when(entry)} {_printable(entry.record.kind)} {who} {told}".rstrip()
 

@@ -10,6 +10,7 @@ import click
 
 from gateway.cli.group import cli, config_option
 from gateway.cli.storing import entries, in_store, operator
+from gateway.cli.table import printable
 from gateway.hold import Hold
 from gateway.ledger import Store
 from gateway.records import Record
@@ -29,7 +30,7 @@ def held(config_path: Path | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(members))
     elif members:
-        click.echo("\n".join(members))
+        click.echo("\n".join(map(printable, members)))
     else:
         click.echo("nobody is held", err=True)
 
@@ -77,4 +78,4 @@ def _say(members: list[str], what: str) -> None:
         raise click.ClickException("nobody is held")
     click.echo(f"{len(members)} {what}")
     for name in members:
-        click.echo(name)
+        click.echo(printable(name))

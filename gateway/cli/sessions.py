@@ -55,7 +55,7 @@ def list_(config_path: Path | None, member: str, site: str, since: int, *, live:
         and site in ("", known.record.site)
     ]
     if as_json:
-        click.echo(json.dumps([_as_json(known) for known in found], ensure_ascii=False, indent=1))
+        click.echo(json.dumps([_as_json(known) for known in found], indent=1))
     else:
         click.echo("\n".join(table(HEADING, map(_row, found))))
 

@@ -22,5 +22,10 @@ def _filled(cell: str, size: int) -> str:
     return cell + " " * (size - width(cell))
 
 
+def printable(text: str) -> str:
+    """*text* with a question mark for whatever a terminal might take for a command."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _plain(cell: object) -> str:
-    return "".join(character if character.isprintable() else "?" for character in str(cell)) or "-"
+    return printable(str(cell)) or "-"

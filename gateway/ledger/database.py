@@ -38,10 +38,13 @@ class Database:
     def create(self) -> None:
         """Make the file if there is none, for its owner only; a root who does it leaves it to the folder's owner."""
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            if os.geteuid() == 0:
-                folder = self.path.parent.stat()
-                os.chown(self.path, folder.st_uid, folder.st_gid)
+            made = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                if os.geteuid() == 0:
+                    folder = self.path.parent.stat()
+                    os.fchown(made, folder.st_uid, folder.st_gid)  # by its number: the folder's owner may move its name
+            finally:
+                os.close(made)
         except FileExistsError:
             pass
         except OSError as error:

@@ -101,6 +101,15 @@ class TestShow:
         assert "\x1b" not in lines[0]
         assert r"evil\x1b[2Jbrowser" in lines[0]
 
+    def test_who_wrote_into_the_store(self, file: Path, entries: list[Entry]) -> None:
+        """Nor can what stands in a ledger that somebody else has written into."""
+        tamper(file, """UPDATE record SET details = '{"a\\u001b[2J": {"\\u009b2J": "\\u001b]0;x"}}' WHERE id = 2""")
+
+        told = run(file, "show").stdout + run(file, "show", "--json").stdout + run(file, "verify").stderr
+
+        assert told.count("[2J") >= 2
+        assert not {letter for letter in told if not letter.isprintable()} - {"\n"}
+
     def test_a_time_that_is_none(self, file: Path, entries: list[Entry]) -> None:
         """A time that cannot be read is a mistake of usage."""
         result = run(file, "show", "--since", "yesterday")
