@@ -133,10 +133,11 @@ class Holders:
 
 
 def same(account: str) -> str:
-    """What two accounts have in common that an app may take for one: letter case, full-width letters."""
+    """What two accounts have in common that an app, or MySQL for it, may take for one: whatever the case, width and accents."""
     if account.isascii():
         return account.lower()
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", account).casefold())
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", account).casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def usable(value: str) -> str:

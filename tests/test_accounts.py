@@ -166,11 +166,16 @@ class TestUsable:
         assert account == usable(account)
 
     @pytest.mark.parametrize(
-        "one, other", [("Sam", "sAM"), ("ｓａｍ", "sam"), ("straße", "STRASSE"), ("①", "1"), ("K", "\u212a")]
+        "one, other", [("Sam", "sAM"), ("ｓａｍ", "sam"), ("straße", "STRASSE"), ("①", "1"), ("K", "\u212a"), ("böss", "boss"), ("ÉVA", "eva")]
     )
     def test_what_an_app_may_take_for_one(self, one: str, other: str) -> None:
-        """Letter case and full-width letters do not tell two accounts apart."""
+        """Letter case, full-width letters and accents, which MySQL does not compare, do not tell two accounts apart."""
         assert same(one) == same(other)
+
+    @pytest.mark.parametrize("one, other", [("张三", "张叁"), ("김", "기"), ("a1", "a2")])
+    def test_what_is_another(self, one: str, other: str) -> None:
+        """Other letters are other accounts."""
+        assert same(one) != same(other)
 
 
 # ── the file ───────────────────────────────────────────────────────────────────────────────────────────────────────
