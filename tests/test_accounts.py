@@ -166,7 +166,8 @@ class TestUsable:
         assert account == usable(account)
 
     @pytest.mark.parametrize(
-        "one, other", [("Sam", "sAM"), ("ｓａｍ", "sam"), ("straße", "STRASSE"), ("①", "1"), ("K", "\u212a"), ("böss", "boss"), ("ÉVA", "eva")]
+        "one, other",
+        [("Sam", "sAM"), ("ｓａｍ", "sam"), ("straße", "STRASSE"), ("①", "1"), ("K", "\u212a"), ("böss", "boss"), ("ÉVA", "eva")],
     )
     def test_what_an_app_may_take_for_one(self, one: str, other: str) -> None:
         """Letter case, full-width letters and accents, which MySQL does not compare, do not tell two accounts apart."""
