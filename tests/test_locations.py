@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.locations import CannotTell, find
+from gateway.snippets import install
 from tests.conftest import free_port
 
 TREE = """
@@ -162,6 +163,19 @@ def test_the_place_is_told(site: Path) -> None:
     assert find(site, "/", "open.example.com:8443").location == f"location / ({site}:6)"
     assert found.server.startswith("server oa.example.com *.oa.example.com (")
     assert [note.partition(" (")[0] for note in found.notes] == ["rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
+
+
+def test_the_snippets_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shipped snippets do by themselves is no note, also where nginx.conf is named by a relative path."""
+    list(install(tmp_path / "wecom", None))
+    server = "server { include wecom/gateway.conf; location / { auth_request /_wecom/auth/leader; include wecom/member.conf; } }"
+    (tmp_path / "nginx.conf").write_text("events {}\nhttp { " + server + " }")
+    monkeypatch.chdir(tmp_path)
+
+    for path in (Path("nginx.conf"), tmp_path / "nginx.conf"):
+        found = find(path, "/a/b")
+        assert found.rule == "leader"
+        assert found.notes == ()
 
 
 @pytest.mark.parametrize(
