@@ -24,7 +24,7 @@ RETRY_S = 1.0
 SIGN_IN_WAITS_S = 2.0
 CLOSING_S = 5.0
 AGAIN_S = 0.5
-HOUR_S, DAY_S = 3600.0, 86400.0
+EXAMINE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 
 _WRITES = ("append", "claim")
 
@@ -100,7 +100,7 @@ class Ledger:
                 break
         self._well("start")
         self.ready = True
-        self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._probe(), self._tidy())
+        self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._probe(), self._examine(), self._tidy())
         if self._exporter:
             self._run(self._exporter.run())
 
@@ -230,13 +230,19 @@ class Ledger:
     async def _tidy(self) -> None:
         while True:
             self._standing.forget_ended(self._clock())
-            with suppress(LedgerUnavailable, LedgerBroken):
-                weak = await self._store.problems()
-                self._troubles.pop("store", None)
-                if weak:
-                    self._trouble("store", "; ".join(weak))
+            with suppress(LedgerUnavailable, LedgerBroken, LedgerLost):
                 await self._trim()
             await asyncio.sleep(HOUR_S)
+
+    async def _examine(self) -> None:
+        """Settings of the store can be changed, and mended, while we run."""
+        while True:
+            with suppress(LedgerUnavailable, LedgerBroken, LedgerLost):
+                if weak := await self._store.problems():
+                    self._trouble("store", "; ".join(weak))
+                else:
+                    self._well("store")
+            await asyncio.sleep(EXAMINE_S)
 
     async def _trim(self) -> None:
         """Once a day, by one of the processes."""
