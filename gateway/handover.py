@@ -48,7 +48,8 @@ def hand_over(parts: Parts, session: Session, onward: Begin) -> web.StreamRespon
         issued=issued,
         ends=min(session.ends, parts.sessions.lifetimes.ends(issued, now)),
     )
-    sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, parts.sessions.to_claims(own)).seal(parts.sealer)
+    claims = parts.sessions.to_claims(own)
+    sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, claims, session.id).seal(parts.sealer)
     return redirect(site.at(onward.host).url(f"{CALLBACK}/{onward.state}?{query(handover=sealed)}"))
 
 
@@ -57,6 +58,7 @@ async def handed_over(parts: Parts, asked: Asked, coming: HandOver) -> Session:
     try:
         session = parts.sessions.from_claims(coming.session)
         parts.standing.check(session)
+        parts.standing.check(replace(session, id=coming.of))
     except SignInNeeded as error:
         reason = "blocked" if error.reason == "blocked" else "hand-over"
         raise LoginFailed(reason, message=f"the session handed over is {error.reason}") from error
@@ -64,7 +66,7 @@ async def handed_over(parts: Parts, asked: Asked, coming: HandOver) -> Session:
         raise LoginFailed("hand-over", message="the session handed over is for another site")
     accounts = parts.sessions.accounts
     session = await admission.with_account(parts, replace(session, attributes=accounts.kept(session.site, session.attributes)))
-    await trail.signed_in(parts, asked, session, "hand-over")
+    await trail.signed_in(parts, asked, session, "hand-over", of=coming.of)
     return session
 
 

@@ -61,6 +61,15 @@ class History:
         """Whether *session* was signed in, or a link for it was issued."""
         return session in self.sessions or session in self._issued
 
+    def family(self, session: str) -> set[str]:
+        """*session*, the one that it was handed over from, and all that were handed over from that: one browser's sign-in."""
+        first = self._handed_over_from(session) or session
+        return {first} | {each for each in self.sessions if self._handed_over_from(each) == first}
+
+    def _handed_over_from(self, session: str) -> str:
+        known = self.sessions.get(session)
+        return str(known.record.details.get("of", "")) if known else ""
+
     def judged(self, now: float) -> Iterator[Known]:
         """Every session, with its state at *now*."""
         for known in self.sessions.values():

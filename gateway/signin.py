@@ -115,15 +115,16 @@ class HandOver:
     host: str
     state: str
     session: dict[str, Any]
+    of: str = ""  #: id of the session at the callback host that it was made from
 
     def seal(self, sealer: Sealer) -> str:
-        return sealer.encrypt(HAND_OVER, [self.id, self.until, self.host, self.state, self.session])
+        return sealer.encrypt(HAND_OVER, [self.id, self.until, self.host, self.state, self.session, self.of])
 
     @classmethod
     def open(cls, sealer: Sealer, text: str, *, host: str, state: str, now: float) -> HandOver:
         try:
-            own, until, for_host, for_state, session = sealer.decrypt(HAND_OVER, text)
-            hand_over = cls(str(own), int(until), str(for_host), str(for_state), session)
+            own, until, for_host, for_state, session, of = sealer.decrypt(HAND_OVER, text)
+            hand_over = cls(str(own), int(until), str(for_host), str(for_state), session, str(of))
         except (Forged, ValueError, TypeError, OverflowError) as error:
             raise LoginFailed("hand-over", message="no hand-over of ours") from error
         if (hand_over.host, hand_over.state) != (host, state):

@@ -27,14 +27,14 @@ def way_in(asked: Asked) -> str:
     return "wecom" if client_of(asked.user_agent) in ("wecom", "private") else "desktop"
 
 
-async def signed_in(parts: Parts, asked: Asked, session: Session, how: str) -> None:
-    """Record a sign-in before its person gets the cookie."""
+async def signed_in(parts: Parts, asked: Asked, session: Session, how: str, *, of: str = "") -> None:
+    """Record a sign-in before its person gets the cookie; *of*: the id of the session that it was handed over from."""
     log.info("signed-in %s at %s from %s, session %s, %s", session.user_id, session.site, asked.address, session.id, how)
-    await _store(parts, sign_in(parts, asked, session, how))
+    await _store(parts, sign_in(parts, asked, session, how, of=of))
 
 
-def sign_in(parts: Parts, asked: Asked, session: Session, how: str) -> Record:
-    return _record(parts, asked, session, "signed-in", {"how": how, **about(session)})
+def sign_in(parts: Parts, asked: Asked, session: Session, how: str, *, of: str = "") -> Record:
+    return _record(parts, asked, session, "signed-in", {"how": how, **({"of": of} if of else {}), **about(session)})
 
 
 async def signed_out(parts: Parts, asked: Asked, session: Session, *, everywhere: bool) -> bool:

@@ -408,6 +408,18 @@ async def test_revoked_on_the_way(browse: Browse, gateway: Gateway, clock: Clock
     assert SESSION not in page.cookies_set
 
 
+async def test_its_origin_revoked_on_the_way(browse: Browse, gateway: Gateway) -> None:
+    """Nor does one whose session at the callback host is revoked meanwhile: who revoked that could not know of it."""
+    browser = browse("lisi")
+    address = await to_hand_over(browser, f"{ERP}/")
+    gateway.live.now.standing.end(opened(gateway, browser.session(OA)))
+
+    page = await browser.get(address)
+
+    assert (page.status, page.reason) == (400, "hand-over")
+    assert SESSION not in page.cookies_set
+
+
 @pytest.mark.parametrize("later_s", [1, 3600])
 async def test_a_site_whose_sessions_were_all_ended(
     browse: Browse, gateway: Gateway, clock: Clock, sandbox: Sandbox, later_s: int

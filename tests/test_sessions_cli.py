@@ -20,6 +20,7 @@ from tests.conftest import DESKTOP_UA, WECOM_UA
 from tests.machine import Machine, machine_in
 
 HOME = "http://localhost:8080/"
+WIKI = "http://wiki.internal/"
 SESSION = "wecom_session_8080"
 
 
@@ -116,6 +117,27 @@ async def test_revoke_a_session(desk: Desk) -> None:
     assert [(each["session"], each["state"]) for each in await desk.listed()] == [
         (one["session"], "revoked"), (other["session"], "live"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["handed over", "at the callback host"])
+async def test_revoke_all_that_a_browser_got_by_one_sign_in(idle: Desk, which: str) -> None:
+    """A session ends with those of the same sign-in at other sites: else the one at the callback host would give the next."""
+    text = idle.machine.file.read_text("utf-8").replace('public_url = "http://localhost:8080"', "")
+    sites = 'site = [{name = "oa", public_url = "http://localhost:8080"}, {name = "wiki", public_url = "http://wiki.internal"}]'
+    idle.machine.file.write_text(f"{sites}\n{text}", "utf-8")
+    await idle.machine.running()
+    browser, other = idle.machine.browser("zhangsan"), idle.machine.browser("zhangsan")
+    for each in (browser, other):
+        each.sites = {"localhost:8080": "oa", "wiki.internal": "wiki"}
+        assert (await each.open(WIKI)).status == 200
+    theirs, handed = await idle.listed("--site", "oa"), await idle.listed("--site", "wiki")
+    revoked = handed[0] if which == "handed over" else theirs[0]
+    status, out, _ = await idle.run("sessions", "revoke", revoked["session"])
+
+    assert (status, out) == (0, f"revoked: {revoked['session']}, 2 live sessions\n")
+    assert await refused(browser) == "revoked"
+    assert (await browser.check(WIKI)).headers["X-WeCom-Reason"] == "revoked"
+    assert [(await other.check(url)).status for url in (HOME, WIKI)] == [204, 204]
 
 
 @pytest.mark.parametrize("scope", [("--member", "ZhangSan"), ("--site", "default")], ids=["member", "site"])

@@ -70,6 +70,8 @@ def list_(config_path: Path | None, member: str, site: str, since: int, *, live:
 def revoke(session: str, config_path: Path | None, member: str, site: str, reason: str, *, block: bool) -> None:
     """End SESSION (its id), or all of a member or of a site; every process obeys within a second.
 
+    With SESSION end those that its browser got from it at other sites, and the one it got SESSION from.
+
     Whoever may sign in can do so again, inside WeCom by itself; with --block the member cannot.
     """
     if sum(map(bool, (session, member, site))) != 1:
@@ -84,8 +86,11 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
     async def work(store: Store) -> int:
         history = await _history(store, now - LONGEST_S)
         _is_known(history, session, site, _sites(config_path))
-        await store.append(records)
-        return sum(_falls_under(known, records[0]) for known in history.judged(now) if known.state == "live")
+        others = sorted(history.family(session) - {session}) if session else []
+        ended = [*records, *(records[0]._replace(session=other) for other in others)]
+        await store.append(ended)
+        live = [known for known in history.judged(now) if known.state == "live"]
+        return sum(any(_falls_under(known, record) for record in ended) for known in live)
 
     ended = in_store(config_path, work)
     click.echo(f"revoked: {session or member or site}, {ended} live session{'s' * (ended != 1)}{'; blocked' * block}")
@@ -133,7 +138,7 @@ def issue(config_path: Path | None, member: str, minutes: int, reason: str, site
             raise click.ClickException(f"{member} is blocked: `wecom-gateway sessions unblock --member {member}` first")
         last = history.about(member)
         user_id, about = (last.member, last.details) if last else (member, {})
-        kept = {key: value for key, value in about.items() if key not in ("how", "issued", "ends")}
+        kept = {key: value for key, value in about.items() if key not in ("how", "of", "issued", "ends")}
         issued = history.standing.issue(user_id, now, site=where.name)
         details = {"minutes": minutes, "by": operator(), "until": issued + LONGEST_S}
         await store.append([Record("break-glass", now, user_id, own, where.name, reason=reason, details=details)])
