@@ -91,7 +91,18 @@ def main(
     options = Options(rounds, seconds, connections, long_s=long_s, scale=scale, nginx_main=nginx_main, pins=pinned)
     if quick:
         options = Options(
-            2, 1, connections, 0, 20_000, 3, show_all=False, long_s=long_s, scale=scale, nginx_main=nginx_main, pins=pinned
+            2,
+            1,
+            connections,
+            0,
+            20_000,
+            50_000,
+            3,
+            show_all=False,
+            long_s=long_s,
+            scale=scale,
+            nginx_main=nginx_main,
+            pins=pinned,
         )
     report = _run(options, rows, others, keep)
     click.echo(report.text())

@@ -29,11 +29,11 @@ def record(kind: str, number: int, now: float) -> Record:
     return Record(kind, now, member=f"lizhiguo{number:07d}", session=session, site="intranet", details=details)
 
 
-async def fill(store: Store, kind: str, count: int, now: float) -> float:
-    """Write *count* records; the seconds it took."""
+async def fill(store: Store, kind: str, start: int, end: int, now: float) -> float:
+    """Write the records from number *start* to *end*; the seconds it took."""
     began = time.monotonic()
-    for first in range(0, count, TOGETHER):
-        await store.append([record(kind, number, now) for number in range(first, min(first + TOGETHER, count))])
+    for first in range(start, end, TOGETHER):
+        await store.append([record(kind, number, now) for number in range(first, min(first + TOGETHER, end))])
     return time.monotonic() - began
 
 
@@ -41,7 +41,7 @@ async def replay(address: str, kind: str, count: int) -> dict[str, float]:
     """Measure one start."""
     store = store_at(address, "bench", time.time)
     await store.open()
-    written = 0.0 if await store.head() else await fill(store, kind, count, time.time())
+    written = 0.0 if await store.head() else await fill(store, kind, 0, count, time.time())
     await store.close()
     gc.collect()
     before, standing = _memory_mb(), Standing()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,17 @@ from pathlib import Path
 from gateway import config as settings
 from gateway import snippets
 from gateway.demo.child import Child, running
+from gateway.ledger import store_at
 from tests.bench import proc
 from tests.bench.load import Broken, Load
 from tests.bench.peers import Peer
+from tests.bench.replay import fill
 from tests.bench.requests import PLACE, Sealed, request
 from tests.bench.rows import Row
 from tests.bench.site import Site
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REVOKED = 1_000_000
+PORTION = 100_000
 _READY_S = 60
 _ORDERS = {"none": "none", "one": "turn", "all": "turn", "many": "random", "forged": "forge"}
 _FILES = {"none": "one", "one": "one", "all": "all", "many": "many", "forged": "one"}
@@ -38,6 +41,9 @@ class Stage:
     pins: Mapping[str, str]  #: ``nginx``, ``answerer``, ``wrk`` -> CPU numbers
     connections: int
     remembered: int
+    revoked: int  #: so many records the ledger of the row of that name holds
+    say: Callable[[str], None]
+    started: dict[str, float] = field(default_factory=dict)  #: seconds to the first answer, where somebody wants to know
     pids: dict[str, int] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
 
@@ -68,12 +74,24 @@ class Stage:
             port = self.site.ports["bare-check"]
             await self.run(name, [sys.executable, "-m", "tests.bench.bare", str(port)], role="answerer")
         elif name == "ledger":
-            path = self.site.settings(name)
-            await self.run(name, [sys.executable, "-m", "tests.bench.revoked", str(path), str(REVOKED)], role="answerer")
+            await self._with_ledger(name)
         elif name.startswith("peer:"):
             self._find(self.peers[name.removeprefix("peer:")])
         else:
             await self.gateway(name)
+
+    async def _with_ledger(self, name: str) -> None:
+        """Start a gateway on a ledger full of revocations, and note how long it took to answer."""
+        store = store_at(str(settings.load(self.site.settings(name), {}).store), name, time.time)
+        await store.open()
+        for first in range(0, self.revoked, PORTION):
+            await fill(store, "revoked", first, min(first + PORTION, self.revoked), time.time())
+            self.say(f"writing the ledger: {first + PORTION:,} of {self.revoked:,} records")
+        await store.close()
+        began = time.monotonic()
+        await self.gateway(name)
+        await self.ready(name)
+        self.started[name] = time.monotonic() - began
 
     async def gateway(self, name: str) -> Child:
         """Start a real gateway process of its own."""
