@@ -186,7 +186,7 @@ class Standing:
         return against
 
     def _end(self, session_id: str, over: float) -> None:
-        self._ended[session_id] = max(over, self._ended.get(session_id, NEVER))
+        self._ended[session_id] = max(self._ended.get(session_id, NEVER), over)  # a NaN changes nothing
 
     def _signed_out(self, record: Record) -> None:
         if record.session:
@@ -221,7 +221,9 @@ def _later(before: float, at: float) -> float:
     It goes past all that :meth:`Standing.issue` may have given since then, be it in the same second.
     """
     until = at + CLOCK_TOLERANCE_S
-    return before if until <= before else max(until, int(before) + 1) if before > NEVER else until
+    if not until > before:  # nor is a NaN, which a store may hold that others write to
+        return before
+    return max(until, int(before) + 1) if before > NEVER else until
 
 
 def _until(record: Record) -> float:

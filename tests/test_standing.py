@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, nan
 
 import pytest
 from hypothesis import given
@@ -306,6 +307,17 @@ class TestApply:
 
         assert not standing.blocked("zhangsan")
         assert verdict(standing) == ""
+
+    @pytest.mark.parametrize("whom", [{"member": SESSION.user_id}, {"site": SESSION.site}, {"session": SESSION.id}], ids=str)
+    def test_no_later_record_takes_it_back(self, whom: dict[str, str]) -> None:
+        """Whatever times stand in a store that others have written to, what was revoked stays revoked."""
+        standing = Standing()
+        standing.apply(Record("revoked", T, **whom))
+        for kind, at in ((kind, at) for kind in ("revoked", "signed-out") for at in (nan, -inf, 0.0, T - 1)):
+            standing.apply(Record(kind, at, **whom, details={"until": at}))
+        standing.forget_ended(T + 1)
+
+        assert verdict(standing) in ("revoked", "signed-out")
 
     def test_a_session_ended_by_us_says_so(self) -> None:
         """Who signed out and whose session was ended by an administrator read different words."""
