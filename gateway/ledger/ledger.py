@@ -88,8 +88,10 @@ class Ledger:
 
     async def start(self) -> None:
         """Open the store and apply what it holds; waits while it cannot be reached. LedgerBroken where waiting does not help."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
+                began = loop.time()
                 await self._store.open()
                 with _uncollected():
                     await self._replay()
@@ -100,6 +102,7 @@ class Ledger:
                 break
         self._well("start")
         self.ready = True
+        log.info("ledger: read in %.2f s, %d things in force: %s", loop.time() - began, len(self._standing), self._store.address)
         self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._probe(), self._examine(), self._tidy())
         if self._exporter:
             self._run(self._exporter.run())

@@ -43,7 +43,6 @@ class Stage:
     remembered: int
     revoked: int  #: so many records the ledger of the row of that name holds
     say: Callable[[str], None]
-    started: dict[str, float] = field(default_factory=dict)  #: seconds to the first answer, where somebody wants to know
     pids: dict[str, int] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
 
@@ -81,17 +80,16 @@ class Stage:
             await self.gateway(name)
 
     async def _with_ledger(self, name: str) -> None:
-        """Start a gateway on a ledger full of revocations, and note how long it took to answer."""
+        """Start a gateway on a ledger full of revocations."""
         store = store_at(str(settings.load(self.site.settings(name), {}).store), name, time.time)
         await store.open()
         for first in range(0, self.revoked, PORTION):
-            await fill(store, "revoked", first, min(first + PORTION, self.revoked), time.time())
-            self.say(f"writing the ledger: {first + PORTION:,} of {self.revoked:,} records")
+            end = min(first + PORTION, self.revoked)
+            await fill(store, "revoked", first, end, time.time())
+            self.say(f"writing the ledger: {end:,} of {self.revoked:,} records")
         await store.close()
-        began = time.monotonic()
         await self.gateway(name)
         await self.ready(name)
-        self.started[name] = time.monotonic() - began
 
     async def gateway(self, name: str) -> Child:
         """Start a real gateway process of its own."""
