@@ -130,13 +130,19 @@ def framed(entry: Entry) -> bytes:
     """The entry as one message: the record as JSON in ASCII, with its position and digest."""
     record = entry.record
     severity = INFORMATIONAL if record.kind in AUDIT_ONLY else NOTICE
-    at = datetime.fromtimestamp(record.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = {"position": entry.position, **record.mapping(), "digest": entry.digest}
     text = json.dumps(body, default=dict)
-    message = (
-        f"<{AUDIT * 8 + severity}>1 {at} {_name(socket.gethostname(), 255)} wecom-gateway - {_name(record.kind, 32)} - {text}"
-    )
+    host, kind = _name(socket.gethostname(), 255), _name(record.kind, 32)
+    message = f"<{AUDIT * 8 + severity}>1 {_time(record.at)} {host} wecom-gateway - {kind} - {text}"
     return f"{len(message)} {message}".encode("ascii")
+
+
+def _time(at: float) -> str:
+    """``-`` for what is no time: one entry that somebody else wrote into the store must not keep back all after it."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError, TypeError):
+        return "-"
 
 
 def _name(text: str, longest: int) -> str:

@@ -115,6 +115,17 @@ async def test_every_entry_arrives(start: Start, listener: Listener) -> None:
     assert listener.messages[1].startswith("<110>1 ")
 
 
+@pytest.mark.parametrize("at", [1e300, 1e12])
+async def test_no_entry_keeps_back_those_after_it(start: Start, listener: Listener, at: float) -> None:
+    """One whose time is none, by whoever else wrote into the store, is sent without it."""
+    await listener.start()
+    ledger = await start(tcp(listener))
+    await ledger.append(block("lisi")._replace(at=at), block("wangwu"))
+    await listener.has("lisi", "wangwu")
+
+    assert listener.messages[0].startswith("<109>1 - ")
+
+
 async def test_what_was_before_arrives_too(start: Start, listener: Listener) -> None:
     """While the server cannot be reached entries wait in the ledger and /readyz says so; then all arrive, in order."""
     ledger = await start(tcp(listener))
