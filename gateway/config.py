@@ -233,6 +233,8 @@ def warnings(config: Config) -> list[str]:
                 f"site {settings.name}: cookie_domain = {settings.cookie_domain!r} sends the session cookie to every "
                 "server of that domain, also to those not behind this gateway"
             )
+    if config.templates and not Path(config.templates).is_dir():
+        found.append(f"templates: {config.templates} is no folder; the built-in pages are shown")
     if config.retention < 184 * 86400:
         found.append("retention: below 184d; Chinese law asks for six months of network logs")
     for name, seconds in (("session.renew_after", config.session.renew_after), ("recheck.every", config.recheck.every or 60)):
@@ -314,6 +316,27 @@ def _short_forms(table: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _listen(listen: Listen) -> list[str]:
+    places: dict[str, str] = {}
+    found = []
+    for name in ("check", "pages", "ops"):
+        other = places.setdefault(getattr(listen, name), name)
+        if other != name:
+            found.append(f"listen.{name}: the same address as listen.{other}; each takes its own")
+    return found
+
+
+def _ca_files(config: Config) -> list[str]:
+    found = []
+    for name, path in (("wecom.ca_file", config.wecom.ca_file), ("syslog_ca_file", config.syslog_ca_file)):
+        try:
+            if path:
+                Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            found.append(f"{name}: {path} cannot be read: {getattr(error, 'strerror', '') or error}")
+    return found
+
+
 def _contradictions(config: Config) -> list[str]:
     found = []
     names = [str(site.name) for site in config.site]
@@ -341,7 +364,7 @@ def _contradictions(config: Config) -> list[str]:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
         found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
-    found += _recheck(config.recheck) + _events(config.events)
+    found += _recheck(config.recheck) + _events(config.events) + _listen(config.listen) + _ca_files(config)
     if any(key.reveal().startswith(DEMO_KEY) for key in config.signing_keys):
         public = [str(site) for site in config.sites if site.origin.host not in ("localhost", "127.0.0.1")]
         if public:

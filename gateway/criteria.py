@@ -78,7 +78,8 @@ def read_rules(value: Any) -> tuple[dict[str, Criterion], list[str]]:
     named, problems = {}, []
     for name, rule in value.items():
         try:
-            _rule_name(name)
+            if not NAME.fullmatch(name):
+                raise ValueError("a rule's name has letters, digits, - and _ only, 64 at most")  # noqa: TRY301
             if name in (*LISTS, "leader", "rule"):
                 raise ValueError("this word has a meaning of its own; choose another name")  # noqa: TRY301
             named[name] = _criterion(rule)

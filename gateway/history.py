@@ -70,6 +70,11 @@ class History:
         known = self.sessions.get(session)
         return str(known.record.details.get("of", "")) if known else ""
 
+    def whose(self, session: str) -> str:
+        """The member of *session*."""
+        known = self.sessions.get(session)
+        return known.record.member if known else self._issued[session].member
+
     def judged(self, now: float) -> Iterator[Known]:
         """Every session, with its state at *now*."""
         for known in self.sessions.values():

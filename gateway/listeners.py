@@ -130,5 +130,5 @@ def _shown(name: Any) -> str:
 
 def _hint(name: str) -> str:
     if name == "ops":
-        return "; each process has its own: WECOM_GATEWAY_LISTEN_OPS=127.0.0.2:9182"
-    return "; several processes share it with listen.reuse_port = true in each"
+        return "; does another gateway run? Several have an address each here: WECOM_GATEWAY_LISTEN_OPS=127.0.0.2:9182"
+    return "; does another gateway run? Several share it with listen.reuse_port = true in each"

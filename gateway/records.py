@@ -17,7 +17,7 @@ KINDS = (
     "renewed",  # member, session, site; details: ends
     "signed-out",  # member, session, site; details: until (the session could have lived so long), everywhere
     "refused",  # an identified member only, once per member, rule and minute: member, site, rule, reason
-    "revoked",  # one of: session (details: until) · member · site; sessions issued up to `at` end
+    "revoked",  # one of: session (details: until, member) · member · site; sessions issued up to `at` end
     "blocked",  # member: no session, no sign-in until "unblocked"
     "unblocked",
     "account",  # member; details: attribute, account (whoever has it first keeps it), instead_of (who has it no longer)

@@ -86,6 +86,26 @@ async def test_rules_are_told_in_words(run: Run, settings: Path) -> None:
     assert not list(settings.parent.glob("ledger*"))
 
 
+async def test_settings_in_json(run: Run) -> None:
+    """The same for scripts: sites with their cookies, the callback host, what each rule asks for."""
+    status, out, _ = await run("--json")
+
+    told = json.loads(out)
+    assert status == 0
+    assert told["sites"] == [
+        {
+            "name": "default",
+            "public_url": "http://localhost:8080",
+            "cookie": "wecom_session_8080",
+            "hosts": ["localhost"],
+            "account": "userid",
+        }
+    ]
+    assert told["callback_host"] == "localhost:8080"
+    assert told["rules"]["finance"] == "department 财务部 (3) or tag 项目负责人 (1)"
+    assert told["problems"] == []
+
+
 @pytest.mark.parametrize(
     "rule, told",
     [
@@ -105,6 +125,7 @@ async def test_mistakes(run: Run, settings: Path, rule: str, told: str) -> None:
 
     assert status == 1
     assert told in err
+    assert err.count(told.removeprefix("settings: ")) == 1, "told once"
 
 
 async def test_what_the_app_does_not_see(run: Run, settings: Path) -> None:

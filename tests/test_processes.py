@@ -84,6 +84,7 @@ async def test_a_second_process_is_told_what_it_needs(machine: Machine, name: st
     assert len(told) == 1
     assert told[0].startswith(f"settings: listen.{name}: cannot listen on {machine.listen[name]}: Address already in use; ")
     assert hint in told[0]
+    assert "does another gateway run?" in told[0]
 
 
 async def test_who_waits_to_be_accepted_is_served(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ async def test_revoke_a_session(desk: Desk) -> None:
     assert [(each["session"], each["state"]) for each in await desk.listed()] == [
         (one["session"], "revoked"), (other["session"], "live"),
     ]  # fmt: skip
+    _, shown, _ = await desk.run("ledger", "show", "--member", "zhangsan", "--kind", "revoked")
+    assert f"session={one['session']}" in shown
 
 
 @pytest.mark.parametrize("which", ["handed over", "at the callback host"])

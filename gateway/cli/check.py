@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -44,12 +45,13 @@ def check(
     from gateway.config import load, warnings
 
     _usage(who, rule, uri, nginx_conf)
+    logging.getLogger("wecom_gateway").addHandler(logging.NullHandler())  # what is logged is said below
     found = _location(nginx_conf, uri, host) if nginx_conf and uri else None
     config = load(config_path)
     if who is None and found is None:
         for warning in warnings(config):
             _say(f"warning: {warning}", err=True)
-        _settings(config)
+        _settings(config, as_json=as_json)
     else:
         _judge(config, who, found.rule if found else _bare(rule), found, as_json=as_json)
 
@@ -74,17 +76,34 @@ def _location(nginx_conf: Path, uri: str, host: str) -> Found:
         raise click.ClickException(str(error)) from None
 
 
-def _settings(config: Config) -> None:
+def _settings(config: Config, *, as_json: bool) -> None:
+    seat = _run(config, None) if config.tags or config.rules else None
+    rules = {name: " or ".join(map(str, seat.asked(name))) for name in config.rules} if seat else {}
+    if as_json:
+        click.echo(json.dumps(_in_force(config) | {"rules": rules, "problems": list(seat.problems) if seat else []}))
+        return
     for site in config.sites:
         hosts = ", ".join(sorted(site.hosts))
         _say(f"site {site.name}: {site.origin}, cookie {site.cookie_name}, hosts {hosts}; account {site.account}")
     _say(f"callback host: {config.callback.origin.netloc} (register exactly this at WeCom)")
-    if config.tags or config.rules:
-        seat = _run(config, None)
-        for problem in seat.problems:
-            _say(f"warning: {problem}", err=True)
-        for name in config.rules:
-            _say(f"rule {name}: {' or '.join(map(str, seat.asked(name)))}")
+    for problem in seat.problems if seat else ():
+        _say(f"warning: {problem}", err=True)
+    for name, asked in rules.items():
+        _say(f"rule {name}: {asked}")
+
+
+def _in_force(config: Config) -> dict[str, Any]:
+    sites = [
+        {
+            "name": site.name,
+            "public_url": str(site.origin),
+            "cookie": site.cookie_name,
+            "hosts": sorted(site.hosts),
+            "account": str(site.account),
+        }
+        for site in config.sites
+    ]
+    return {"sites": sites, "callback_host": config.callback.origin.netloc}
 
 
 def _run(config: Config, who: str | None) -> Seat:

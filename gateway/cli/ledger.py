@@ -17,7 +17,7 @@ from gateway.cli.storing import entries, in_store
 from gateway.ledger import LedgerLost, Store
 from gateway.ledger.chain import Verified
 from gateway.ledger.chain import verify as walk
-from gateway.records import KINDS, Entry
+from gateway.records import KINDS, Entry, Record
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -46,7 +46,14 @@ def ledger() -> None:
 @click.option("--since", type=Moment(), default=0.0, help="A day, a time, or 12h, 7d ago; all of it by default.")
 @click.option("--until", type=Moment(), default=None, help="Likewise.")
 @click.option("--member", default="", help="Of this member only.")
-@click.option("--kind", "kinds", multiple=True, help=f"Of this kind only: {', '.join(KINDS)}; may be repeated.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    metavar="KIND",
+    help=f"Of this kind only: {', '.join(KINDS)}; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts and archives.")
 def show(
     config_path: Path | None, since: float, until: float | None, member: str, kinds: tuple[str, ...], *, as_json: bool
@@ -57,7 +64,7 @@ def show(
         record = entry.record
         return (
             since <= record.at < (until or sys.float_info.max)
-            and (not member or record.member.casefold() == member.casefold())
+            and (not member or member.casefold() in _about(record))
             and (not kinds or record.kind in kinds)
         )
 
@@ -116,6 +123,14 @@ def _result(found: Verified, *, missing: bool) -> dict[str, Any]:
         "expected_found": not missing,
         "broken": [entry.position for entry in found.broken],
     }
+
+
+def _about(record: Record) -> set[str]:
+    """Whom it concerns, in lower case: a session's end and a decision about many name members in their details."""
+    details = record.details
+    members = details.get("members")
+    named = [record.member, details.get("member"), *(members if isinstance(members, list) else ())]
+    return {name.casefold() for name in named if isinstance(name, str)}
 
 
 def _json(entry: Entry) -> str:

@@ -79,16 +79,16 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
     if block and not member:
         raise click.UsageError("--block goes with --member")
     now, details = time.time(), {"by": operator()}
-    records = [Record("revoked", now, member, session, site, reason=reason, details=details)]
-    if block:
-        records.append(Record("blocked", now, member, reason=reason, details=details))
 
     async def work(store: Store) -> int:
         history = await _history(store, now - LONGEST_S)
         _is_known(history, session, site, _sites(config_path))
+        whose = {"member": history.whose(session)} if session else {}
+        revoked = Record("revoked", now, member, session, site, reason=reason, details=details | whose)
         others = sorted(history.family(session) - {session}) if session else []
-        ended = [*records, *(records[0]._replace(session=other) for other in others)]
-        await store.append(ended)
+        ended = [revoked, *(revoked._replace(session=other) for other in others)]
+        blocked = [Record("blocked", now, member, reason=reason, details=details)] if block else []
+        await store.append([*ended, *blocked])
         live = [known for known in history.judged(now) if known.state == "live"]
         return sum(any(_falls_under(known, record) for record in ended) for known in live)
 

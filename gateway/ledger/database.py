@@ -48,7 +48,8 @@ class Database:
         except FileExistsError:
             pass
         except OSError as error:
-            raise LedgerBroken(f"{self.path} cannot be made: {(error.strerror or str(error)).lower()}") from error
+            fix = f"; {self.path.parent} must be there, and writable for the gateway's user"
+            raise LedgerBroken(f"{self.path} cannot be made: {(error.strerror or str(error)).lower()}{fix}") from error
         if not self.path.is_file():
             raise LedgerBroken(f"{self.path} is no file")
         for place in (self.path, self.path.parent):

@@ -92,6 +92,31 @@ class TestShow:
 
         assert [Record.of(json.loads(line)) for line in lines] == [RECORDS[index] for index in expected]
 
+    def test_a_kind_that_there_is_not(self, file: Path, entries: list[Entry]) -> None:
+        """A kind that was mistyped is told, with those there are: nothing found must not pass for nothing happened."""
+        result = run(file, "show", "--kind", "revoke")
+
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "'revoke' is not one of" in result.stderr
+        assert "revoked" in result.stderr
+
+    def test_whom_an_entry_names_within(self, file: Path) -> None:
+        """Among a member's entries is the end of one session of theirs, and that they were held among others."""
+        ended = Record("revoked", NOW, session="abc", details={"member": "LiSi"})
+        held = Record("held", NOW, details={"members": ["x", "lisi"]})
+        others = [Record("held", NOW, details={"members": ["x"]}), Record("revoked", NOW, session="d", details={"member": 5})]
+
+        async def write() -> None:
+            store = SqliteStore(file, time.time)
+            await store.open()
+            await store.append([ended, held, *others])
+            await store.close()
+
+        asyncio.run(write())
+        lines = run(file, "show", "--json", "--member", "lisi").stdout.splitlines()
+
+        assert [Record.of(json.loads(line)) for line in lines] == [ended, held]
+
     def test_for_people(self, file: Path, entries: list[Entry]) -> None:
         """A line says who and what; what a browser sent cannot command the terminal."""
         lines = run(file, "show").stdout.splitlines()

@@ -223,7 +223,10 @@ async def test_a_start_on_a_file_that_cannot_be_trusted(
 
 async def test_a_folder_that_is_not_there(start: Start, make_config: MakeConfig, tmp_path: Path) -> None:
     """A folder that is missing is a mistake in the settings."""
-    with pytest.raises(ConfigError, match=r"^store: /.*/nowhere/ledger.sqlite3 cannot be made: no such file or directory"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^store: /.*/nowhere/ledger.sqlite3 cannot be made: no such file or directory; .*/nowhere must be there",
+    ):
         await start(make_config(store=f"sqlite://{tmp_path}/nowhere/ledger.sqlite3"))
 
 
