@@ -255,3 +255,11 @@ def test_compose_names_real_settings() -> None:
     loaded = config.load(demo / "gateway" / "gateway.toml", inside)
 
     assert (loaded.listen.check, loaded.listen.pages, loaded.listen.ops) == ("0.0.0.0:9180", "0.0.0.0:9181", "127.0.0.1:9182")
+
+
+def test_links_within_the_readme() -> None:
+    """Every anchor stands once, and every link within the file leads to one."""
+    anchors = re.findall(r'<a id="([^"]+)"></a>', README)
+
+    assert sorted(set(anchors)) == sorted(anchors)
+    assert not set(re.findall(r"\]\(#([^)]+)\)", README)) - set(anchors)
