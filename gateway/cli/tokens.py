@@ -57,7 +57,7 @@ def issue(config_path: Path | None, *, as_json: bool, **asked: Any) -> None:
     made, text = _said(config_path, lambda store: _issue(config_path, store, wanted))
     about = {"id": made.id, "name": made.name, "rules": list(made.rules), "site": made.site, "member": made.member}
     if as_json:
-        click.echo(json.dumps({"token": text} | about | {"issued": made.issued, "ends": made.ends}, ensure_ascii=False))
+        click.echo(json.dumps({"token": text} | about | {"issued": made.issued, "ends": made.ends}))
     else:
         click.echo(f"{made.name}, id {made.id}, until {_moment(made.ends)}; it is shown this once:", err=True)
         click.echo(text)
@@ -94,7 +94,7 @@ def list_tokens(config_path: Path | None, *, as_json: bool) -> None:
     now = time.time()
     found = _said(config_path, issued)
     if as_json:
-        click.echo(json.dumps([asdict(each) | {"live": each.live(now)} for each in found], ensure_ascii=False))
+        click.echo(json.dumps([asdict(each) | {"live": each.live(now)} for each in found]))
         return
     click.echo("\n".join(table(HEADING, (_row(each, now) for each in found))))
 
