@@ -197,7 +197,12 @@ class Config:
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
     """Read the settings of *path* and *environment*, or raise ConfigError with one sentence per mistake."""
-    return from_mapping(_read(path), environment)
+    try:
+        return from_mapping(_read(path), environment)
+    except ConfigError as error:
+        if path is None:
+            raise ConfigError([*error.problems, "no file was read; --config or WECOM_GATEWAY_CONFIG names it"]) from None
+        raise
 
 
 def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Config:
@@ -208,13 +213,15 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     if folder and not merged.keys() & {"store", "store_file"}:
         merged["store"] = f"sqlite://{folder}/ledger.sqlite3"
     problems += read_files(merged)
+    short = "public_url" in merged
     problems += _short_forms(merged)
     named, wrong = read_rules(merged.pop("rules", {}))
     problems += wrong
     try:
         config = replace(_CONVERTER.structure(merged, Config), rules=named)
     except Exception as error:
-        problems += [_sentence(line) for line in transform_error(error, path="", format_exception=_what)]
+        found = [_sentence(line) for line in transform_error(error, path="", format_exception=_what)]
+        problems += [line.removeprefix("site[0].") if short else line for line in found]
         raise ConfigError(problems) from None
     problems += _contradictions(config)
     if problems:

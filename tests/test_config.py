@@ -242,6 +242,7 @@ class TestMistakes:
             ("listen", {"check": "127.0.0.1:65536"}, "listen.check: an address like"),
             ("listen", {"check": "127.0.0.1:٨٠"}, "listen.check: an address like"),
             ("listen", {"check": "example.com:80"}, "listen.check: the host must be an IP address"),
+            ("public_url", "oa.example.com", "public_url: must begin with https:// or http://"),
             ("listen", {"pages": "127.0.0.1:9180"}, "listen.pages: the same address as listen.check; each takes its own"),
             ("wecom", {"ca_file": "/no/such.pem"}, "wecom.ca_file: /no/such.pem cannot be read: No such file or directory"),
             ("syslog_ca_file", "a\x00b", "syslog_ca_file: a\x00b cannot be read: "),
@@ -276,6 +277,17 @@ class TestMistakes:
     def test_what_is_missing_is_named(self, name: str, problem: str) -> None:
         """A setting that is needed says so, and how it can be given."""
         assert mistake(without(name)).startswith(problem)
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        """Without a file the mistakes end in how to name one; with a file they do not."""
+        (tmp_path / "empty.toml").touch()
+        found = []
+        for path in (None, tmp_path / "empty.toml"):
+            with pytest.raises(ConfigError) as error:
+                settings.load(path, {})
+            found.append(error.value.problems)
+
+        assert list(found[0]) == [*found[1], "no file was read; --config or WECOM_GATEWAY_CONFIG names it"]
 
     @pytest.mark.parametrize(
         "session, problem",

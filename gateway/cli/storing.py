@@ -36,7 +36,7 @@ def in_store(config_path: Path | None, work: Callable[[Store], Coroutine[None, N
     try:
         return asyncio.run(run())
     except (LedgerUnavailable, LedgerBroken) as error:
-        raise click.ClickException(f"store: {error}; nothing was confirmed") from None
+        raise click.ClickException(f"store: {str(error).rstrip('.')}; nothing was confirmed") from None
 
 
 def operator() -> str:
