@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 4.0
 """WeCom waits 5 s."""
+MAX_BYTES = 16 * 1024
+"""Of a body, some times what WeCom sends: anybody can send one, and while it is parsed the checks wait."""
 WINDOW_S = 86400
 """How far WeCom's clock and ours may differ: generous, since a repeated event can only end access again."""
 
@@ -56,14 +59,19 @@ async def receive(request: web.Request) -> web.Response:
     parts = request.app[LIVE].now
     callbacks = _callbacks(parts)
     try:
-        encrypted = _xml(await request.read()).findtext("Encrypt", "")
+        encrypted = _xml(await _body(request)).findtext("Encrypt", "")
         event = _event(_opened(callbacks, request, encrypted))
         _in_time(parts, request)
-    except web.HTTPRequestEntityTooLarge:
-        return _refused(parts, CallbackRefused("the callback is too large"))
     except CallbackRefused as error:
         return _refused(parts, error)
     return await _taken(parts, event)
+
+
+async def _body(request: web.Request) -> bytes:
+    with suppress(web.HTTPRequestEntityTooLarge):
+        if len(body := await request.read()) <= MAX_BYTES:
+            return body
+    raise CallbackRefused("the callback is too large")
 
 
 async def _taken(parts: Parts, event: Event) -> web.Response:

@@ -95,6 +95,15 @@ def counted(gateway: Gateway, result: str) -> float:
     return gateway.live.now.telemetry.registry.get_sample_value("wecom_gateway_events_total", {"result": result}) or 0
 
 
+async def test_more_than_wecom_ever_sends(gateway: Gateway, send: Send, browser: Browser) -> None:
+    """What is longer than any event is not looked into, for anybody can send it, and the checks wait meanwhile."""
+    longest = [await send(EventKey="x" * 9000), await send(name="subscribe", EventKey="x" * 9000)]
+
+    assert longest == [200, 200]
+    assert await send(EventKey="x" * 14_000) == 403
+    assert counted(gateway, "callback-damaged") == 1
+
+
 # ── the address ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
