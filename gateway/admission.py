@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from dataclasses import replace
 
 from gateway.accounts import Source, same
@@ -11,7 +10,7 @@ from gateway.errors import CodeSpent, LoginFailed, MemberUnknown, WeComError
 from gateway.keys import Parts
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
 from gateway.records import Record
-from gateway.session import Session, moment
+from gateway.session import Session, moment, new_id
 from gateway.snapshot import Placed
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def new_session(parts: Parts, member: Member, placed: Placed, *, site: str, bega
     accounts = parts.sessions.accounts
     attributes = accounts.attributes(site, member)
     session = Session(
-        id=secrets.token_urlsafe(12),
+        id=new_id(),
         member=asked_for(parts, member),
         corp_id=parts.config.corp_id,
         agent_id=parts.config.agent_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 
 from aiohttp import web
@@ -12,7 +11,7 @@ from gateway.asked import Asked
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.keys import LIVE, Parts
 from gateway.login import at_callback_host, redirect, session_at_hand, start
-from gateway.session import Session
+from gateway.session import Session, new_id
 from gateway.signin import HAND_OVER_S, Begin, HandOver
 from gateway.urls import CALLBACK, Site, query
 
@@ -43,7 +42,7 @@ def hand_over(parts: Parts, session: Session, onward: Begin) -> web.StreamRespon
     issued = parts.standing.issue(session.user_id, session.issued, site=site.name)
     own = replace(
         session,
-        id=secrets.token_urlsafe(12),
+        id=new_id(),
         site=site.name,
         issued=issued,
         ends=min(session.ends, parts.sessions.lifetimes.ends(issued, now)),

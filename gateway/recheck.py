@@ -61,7 +61,8 @@ class Recheck:
             workers = min(AT_ONCE, budget := watch.budget(now))
             turns = iter(range(budget))
             await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
-            if settings.unreachable == "close":
+            settings = self._live.now.config.recheck  # they may have been reloaded meanwhile
+            if settings.every and settings.unreachable == "close":
                 watch.close(parts.clock(), settings.grace)
             parts.telemetry.waiting(watch.waiting, len(parts.hold.members))
 

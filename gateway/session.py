@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,11 @@ class Session:
     def over(self) -> int:
         """When it is over in any cookie, however often renewed."""
         return self.issued + LONGEST_S
+
+
+def new_id() -> str:
+    """Make a session's id: no secret, and no option of a command (`sessions revoke ID`) by a leading ``-``."""
+    return secrets.token_hex(8)
 
 
 def moment(now: float) -> float:

@@ -19,7 +19,7 @@ from gateway.errors import LoginFailed, SignInNeeded
 from gateway.member import Member
 from gateway.sealing import Sealer
 from gateway.secret import Secret
-from gateway.session import HOT, MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions
+from gateway.session import HOT, MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions, new_id
 
 NOW = 1_800_000_000
 OLD, NEW = Secret("o" * 43), Secret("n" * 43)
@@ -476,3 +476,8 @@ class TestHandOver:
         with pytest.raises(SignInNeeded) as caught:
             sessions().from_claims(claims)
         assert caught.value.reason == "forged"
+
+
+def test_ids_can_be_typed() -> None:
+    """A session's id is an argument of `sessions revoke`, never an option: it holds letters and digits only."""
+    assert all(new_id().isalnum() and len(new_id()) == 16 for _ in range(1000))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from gateway.cli.table import table
 from gateway.history import History, Known, client
 from gateway.ledger import Store
 from gateway.records import Record
-from gateway.session import LONGEST_S
+from gateway.session import LONGEST_S, new_id
 
 DAY_S = 86400
 HEADING = ("SIGNED IN", "MEMBER", "NAME", "SITE", "FROM", "WITH", "HOW", "STATE", "SESSION")
@@ -130,7 +129,7 @@ def issue(config_path: Path | None, member: str, minutes: int, reason: str, site
     where = next((each for each in config.sites if each.name == site), None) if site else config.callback
     if where is None:
         raise click.ClickException(_no_site(site, [each.name for each in config.sites]))
-    own = secrets.token_urlsafe(12)
+    own = new_id()
 
     async def work(store: Store) -> Glass:
         history = await _history(store, now - 200 * DAY_S)
