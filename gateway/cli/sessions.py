@@ -99,7 +99,7 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
 
 @sessions.command()
 @config_option
-@click.option("--member", required=True)
+@click.option("--member", required=True, help="Who was blocked: the account id (账号) as WeCom has it.")
 @click.option("--reason", default="", help="For the record.")
 def unblock(config_path: Path | None, member: str, reason: str) -> None:
     """Let a member sign in again who was blocked."""
