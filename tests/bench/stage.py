@@ -106,7 +106,8 @@ class Stage:
 
     async def run(self, name: str, command: Sequence[str], *, role: str) -> Child:
         """Start a program that ends with the stage."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("WECOM_GATEWAY_")}
+        unwanted = ("WECOM_GATEWAY_", "PYTHONDONTWRITEBYTECODE")  # what pip installs is compiled already
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
         child = await self.stack.enter_async_context(
             running(
                 name,
