@@ -142,7 +142,7 @@ def settings_for(sandbox: Sandbox, sites: Mapping[str, str], folder: Path, chang
         "contact": "信息部 8001",
         "store": f"sqlite://{folder}/ledger.sqlite3",
         "site": [{"name": name, "public_url": url} for name, url in sites.items()],
-        "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": 1},
+        "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": 3},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},
     }
     return settings.from_mapping(table | dict(changes), {})
