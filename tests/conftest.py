@@ -56,6 +56,14 @@ async def sandbox(clock: Clock) -> AsyncIterator[Sandbox]:
         yield sandbox
 
 
+def free_ports(count: int) -> set[int]:
+    """Free ports, each another."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return found
+
+
 def free_port() -> int:
     """A port below those that outgoing connections take: one of them could have it by the time it is wanted."""
     while True:
@@ -82,7 +90,7 @@ def make_config(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Config]:
             "store": f"sqlite://{tmp_path}/ledger.sqlite3",
             "recheck": {"every": 0},
             "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
-            "listen": {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")},
+            "listen": {name: f"127.0.0.1:{port}" for name, port in zip(("check", "pages", "ops"), free_ports(3), strict=True)},
         }
         for name, value in changes.items():
             table[name] = table.get(name, {}) | value if isinstance(value, dict) else value
