@@ -2,6 +2,7 @@
 --   wrk … -s load.lua URL -- REQUEST_FILE SESSIONS_FILE ORDER START
 -- ORDER: none (the request as it is), turn, random, forge (the first session with eight digits of its signature changed).
 -- START: how many of them were sent before; turn and forge go on from there.
+-- It says READY on stderr once all is read; an interrupt from then on ends the run and has it counted.
 
 local threads = {}
 
@@ -17,6 +18,11 @@ local function read(path)
 end
 
 function init(args)
+    prepare(args)
+    io.stderr:write("READY\n")
+end
+
+function prepare(args)
     statuses = {}
     local text, order = read(args[1]), args[3]
     local from, to = text:find("{session}", 1, true)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.bench.figures import Run
 SCRIPT = Path(__file__).with_name("load.lua")
 _MARK = "BENCH "
 _PATIENCE_S = 60
+_WITHOUT_END = "86400s"
 
 
 class Broken(Exception):
@@ -36,13 +39,13 @@ class Load:
     others_known: bool = True  #: False for a peer: its own helpers cannot be told from strangers
     prefix: tuple[str, ...] = ()  #: before the command: pinning
 
-    async def run(self, seconds: int, start: int = 0) -> Run:
+    async def run(self, seconds: float, start: int = 0) -> Run:
         """Send requests for *seconds*, the sessions from number *start* on; watch the processes meanwhile."""
         ours = sorted({*self.ours.values(), *(pid for pid in (self.answerer, self.nginx) if pid is not None)})
         before, own, machine = [proc.cpu_s([pid]) for pid in ours], _own_s(), proc.machine_s()
         counted = await self._wrk(seconds, start)
         used = [proc.cpu_s([pid]) - start for pid, start in zip(ours, before, strict=True)]
-        busy, there_was = (now - then for now, then in zip(proc.machine_s(), machine, strict=True))
+        busy, stolen, there_was = (now - then for now, then in zip(proc.machine_s(), machine, strict=True))
         spent = dict(zip(ours, used, strict=True))
         return replace(
             counted,
@@ -50,14 +53,15 @@ class Load:
             nginx_us=_per_request(spent.get(self.nginx or 0, 0.0), counted),
             rss_mb=proc.rss_mb(self.answerer) if self.answerer is not None else 0.0,
             others=max(0.0, (busy - sum(used) - _own_s() + own) / there_was) if there_was and self.others_known else 0.0,
+            stolen=stolen / there_was if there_was else 0.0,
         )
 
-    async def _wrk(self, seconds: int, start: int) -> Run:
+    async def _wrk(self, seconds: float, start: int) -> Run:
         command = [
-            *(*self.prefix, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "5s"),
+            *(*self.prefix, "wrk", "-t1", f"-c{self.connections}", f"-d{_WITHOUT_END}", "--timeout", "5s"),
             *("-s", str(SCRIPT), self.url, "--", str(self.request), str(self.sessions), self.order, str(start)),
         ]
-        return counted_by(await _output(command, seconds + _PATIENCE_S))
+        return counted_by(await interrupted(command, seconds))
 
 
 def counted_by(output: str) -> Run:
@@ -76,19 +80,25 @@ def counted_by(output: str) -> Run:
     )
 
 
-async def _output(command: Sequence[str], seconds: float) -> str:
+async def interrupted(command: Sequence[str], seconds: float) -> str:
+    """Run wrk from its first line, said when it has read its files, for *seconds*: it counts only whole ones by itself."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    assert process.stderr
     try:
-        async with asyncio.timeout(seconds):
-            output, _ = await process.communicate()
+        async with asyncio.timeout(seconds + _PATIENCE_S):
+            first = await process.stderr.readline()
+            await asyncio.sleep(seconds)
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            output, errors = await process.communicate()
     except TimeoutError:
-        raise Broken(f"wrk did not end within {seconds:.0f} s") from None
+        raise Broken(f"wrk did not end within {seconds + _PATIENCE_S:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return output.decode(errors="replace")
+    return (output + first + errors).decode(errors="replace")
 
 
 def _own_s() -> float:

@@ -52,11 +52,11 @@ def _status_kb(pid: int, name: str) -> int:
     return 0
 
 
-def machine_s() -> tuple[float, float]:
-    """CPU seconds that the machine has spent on anything, and those there were."""
+def machine_s() -> tuple[float, float, float]:
+    """CPU seconds that the machine has spent on anything, those the hypervisor withheld (steal), and those there were."""
     user, nice, system, idle, iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-    busy = user + nice + system + steal
-    return busy * _TICK_S, (busy + idle + iowait + irq + softirq) * _TICK_S
+    busy = user + nice + system
+    return busy * _TICK_S, steal * _TICK_S, (busy + steal + idle + iowait + irq + softirq) * _TICK_S
 
 
 def listener(port: int) -> int | None:

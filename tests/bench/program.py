@@ -8,19 +8,20 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from gateway import config as settings
 from gateway.config import Config
 from tests.bench import measures, proc
-from tests.bench.figures import Figures, Run
+from tests.bench.figures import Run
 from tests.bench.load import Broken
 from tests.bench.measures import Measure, Say
 from tests.bench.peers import Peer
 from tests.bench.report import Report, lines_of
 from tests.bench.requests import Sealed
+from tests.bench.rounds import Measured, beside, compared
 from tests.bench.rows import MANY, ROWS, Row
 from tests.bench.scale import scale
 from tests.bench.site import Ports, Site
@@ -34,10 +35,10 @@ REMEMBERED = next(int(item.default) for item in fields(Config) if item.name == "
 class Options:
     """How to run; see ``--help``."""
 
-    rounds: int = 3
-    seconds: int = 4
+    rounds: int = 8
+    seconds: float = 0.5
     connections: int = 32
-    warm_s: int = 1  #: a run of each row that does not count, before the first round
+    warm_s: float = 1.0  #: a slice of each row that does not count, before the first round
     sessions: int = 100_000  #: as many are sealed
     revoked: int = 1_000_000  #: as many records the ledger of its row holds
     starts: int = 5
@@ -60,10 +61,10 @@ async def bench(options: Options, rows: Sequence[Row], peers: Sequence[Peer], fo
     machine = proc.machine() | _how(options)
     async with AsyncExitStack() as stack:
         stage = await _stage(options, there, peers, folder, stack, say)
-        figures = await _rounds(options, stage, there, say)
+        measured = await _rounds(options, stage, there, say)
         once = await _once(options, stage, there, say)
     notes += _notes(options, there, folder)
-    return Report(machine, lines_of(there, figures), tuple(once), tuple(notes))
+    return Report(machine, lines_of(there, measured), tuple(once), tuple(notes))
 
 
 async def _stage(
@@ -95,24 +96,35 @@ async def _stage(
     return stage
 
 
-async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> dict[str, Figures]:
+async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> Measured:
     loads = {row.name: stage.load(row) for row in rows}
     sent = dict.fromkeys(loads, 0)
+
+    async def measure(row: Row, seconds: float = options.seconds) -> Run:
+        stage.alive()
+        run = await loads[row.name].run(seconds, start=sent[row.name])
+        sent[row.name] += run.requests
+        return run
+
     for row in rows:
+        say(f"{row.name}: warming up")
         if row.sessions == "many":
             await measures.show(stage, row.answerer, "many", min(MANY, options.sessions), say)
-        elif options.warm_s:
-            say(f"{row.name}: warming up")
-            sent[row.name] += (await loads[row.name].run(options.warm_s)).requests
-    runs: dict[str, list[Run]] = {row.name: [] for row in rows}
+        await measure(row, options.warm_s)
+    measured = Measured()
     for number in range(1, options.rounds + 1):
-        for row in rows:
-            stage.alive()
-            run = await loads[row.name].run(options.seconds, start=sent[row.name])
-            sent[row.name] += run.requests
-            runs[row.name].append(run)
-            say(f"round {number} of {options.rounds}  {row.name:<14}{run.rate:>10,.0f}/s  p99 {run.p99_ms:.2f} ms")
-    return {row.name: Figures(row.name, row.due, tuple(runs[row.name])) for row in rows}
+        for row, other in compared(rows):
+            await beside(row, other, number, measure, measured)
+            say(f"round {number} of {options.rounds}  {_last(row, measured)}")
+    return measured
+
+
+def _last(row: Row, measured: Measured) -> str:
+    """What the last slice of *row* gave."""
+    run = measured.slices[row.name][-1]
+    one, two = measured.pairs[row.name][-1] if row.name in measured.pairs else (run, None)
+    ratio = f"  {row.by(one) / row.by(two):.2f} of {row.of}" if two and row.by(two) else ""
+    return f"{row.name:<14}{run.rate:>10,.0f}/s  p99 {run.p99_ms:.2f} ms{ratio}"
 
 
 async def _once(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -> list[Measure]:
@@ -132,7 +144,7 @@ async def _once(options: Options, stage: Stage, rows: Sequence[Row], say: Say) -
         found.append(Measure(f"{what} read at the start", float(said[0]), "s", 5.0))
         found.append(Measure(f"memory with {what}", proc.rss_mb(stage.pids["ledger"]), "MB"))
     if options.scale:
-        found += await scale(stage, known["seen"], options.seconds, say)
+        found += await scale(stage, known["seen"], say)
     if options.long_s:
         found += await _long(options, stage, say)
     return found
@@ -143,7 +155,8 @@ async def _long(options: Options, stage: Stage, say: Say) -> list[Measure]:
     if "gateway" not in stage.pids:
         raise Broken("--long needs a row that the gateway answers, like seen")
     grown = await measures.growth(stage, known["seen"], options.long_s, say)
-    return grown + await measures.flood(stage, known["seen"], known["garbage"], say)
+    forged = replace(known["garbage"], answerer=known["seen"].answerer)
+    return grown + await measures.flood(stage, known["seen"], forged, say)
 
 
 def _notes(options: Options, rows: Sequence[Row], folder: Path) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.bench.figures import Figures, Ratio, compare
+from tests.bench.figures import MAX_STOLEN, Figures, Ratio, compare, told
 from tests.bench.measures import Measure
+from tests.bench.rounds import Measured
 from tests.bench.rows import Row
 
 OTHERS = 0.05
@@ -46,22 +47,21 @@ class Report:
             ("Targets", [*_targets(self.lines), *_limits(self.measures)]),
             ("Measured once", [_measured(measure) for measure in self.measures]),
             ("No ratio is given", _refusals(self.lines)),
-            ("Notes", [*self.notes, *_crowded(self.lines)]),
+            ("Notes", [*self.notes, *_crowded(self.lines), *_stolen(self.lines)]),
         ):
             if lines:
                 parts.append("\n".join([title, *(f"  {line}" for line in lines)]))
         return "\n\n".join(parts)
 
 
-def lines_of(rows: Sequence[Row], figures: Mapping[str, Figures]) -> tuple[Line, ...]:
-    """Compare each of *rows* that was measured with the row it is held against."""
-    found = []
-    for row in rows:
-        if row.name not in figures:
-            continue
-        other = figures.get(row.of)
-        found.append(Line(row, figures[row.name], compare(figures[row.name], other, row.by) if other else None))
-    return tuple(found)
+def lines_of(rows: Sequence[Row], measured: Measured) -> tuple[Line, ...]:
+    """Compare each of *rows* with the row it is held against, by the slices that lie side by side."""
+    known = {row.name: row for row in rows}
+    return tuple(Line(row, measured.figures(row), _compared(row, known.get(row.of), measured)) for row in rows)
+
+
+def _compared(row: Row, other: Row | None, measured: Measured) -> Ratio | None:
+    return compare(*measured.pair(row, other), row.by, must=row.must) if other else None
 
 
 def verdict(value: float | None, must: float | None, aim: float | None, *, most: bool = False) -> str:
@@ -85,9 +85,13 @@ def _json_row(line: Line) -> dict[str, Any]:
         "rss_mb": round(figures.middle(lambda run: run.rss_mb), 1),
         "ratio": None if ratio is None or ratio.value is None else round(ratio.value, 3),
         "of": row.of or None,
+        "ratio_low": None if ratio is None or ratio.value is None else round(ratio.low, 4),
+        "ratio_high": None if ratio is None or ratio.value is None else round(ratio.high, 4),
+        "slices": len(figures.runs),
         "nginx_cpu_us": round(figures.middle(lambda run: run.nginx_us), 2),
         "spread": round(figures.spread, 3),
         "others": round(figures.middle(lambda run: run.others), 3),
+        "stolen": round(figures.middle(lambda run: run.stolen), 3),
         "what": row.what,
         "problems": figures.problems,
         "why_no_ratio": ratio.why_not if ratio else "",
@@ -113,7 +117,7 @@ def _table(lines: Iterable[Line]) -> Iterator[str]:
             f"{cpu:.1f}" if cpu else "-",
             f"{nginx:.1f}" if nginx else "-",
             f"{rss:.0f}" if rss else "-",
-            _ratio(line),
+            str(line.ratio or ""),
         )
         yield f"{_columns(cells, widths)}   {line.row.what}"
 
@@ -123,24 +127,18 @@ def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
     return (
         first.ljust(widths[0])
         + "".join(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        + ("   " + cells[-1].ljust(22))
+        + ("   " + cells[-1].ljust(26))
     )
-
-
-def _ratio(line: Line) -> str:
-    if line.ratio is None:
-        return ""
-    return f"{line.ratio.value:.2f} of {line.ratio.of}" if line.ratio.value is not None else f"refused ({line.ratio.of})"
 
 
 def _targets(lines: Iterable[Line]) -> Iterator[str]:
     for line in lines:
         row, ratio = line.row, line.ratio
-        if row.must is None:
+        if row.must is None or ratio is None:
             continue
-        value = ratio.value if ratio else None
+        value = ratio.value
         aim = f", aim {row.aim:.2f}" if row.aim is not None else ""
-        said = f"{value:.2f}" if value is not None else "-"
+        said = told(value, ratio.low, ratio.high) if value is not None else "-"
         yield f"{verdict(value, row.must, row.aim):<10} {row.name} / {row.of}: {said} (must {row.must:.2f}{aim})"
 
 
@@ -175,9 +173,18 @@ def _crowded(lines: Iterable[Line]) -> Iterator[str]:
         )
 
 
+def _stolen(lines: Iterable[Line]) -> Iterator[str]:
+    most = max((run.stolen for line in lines for run in line.figures.runs), default=0.0)
+    if most > MAX_STOLEN:
+        yield f"the hypervisor gave up to {most:.0%} of a slice's CPU to other guests (steal)"
+
+
 def _about(machine: Mapping[str, Any]) -> str:
     about = dict(machine)
     first = "{cpu}, {cpus} CPUs, {memory_gb} GB, {system}, Linux {kernel}".format(**about)
     second = "Python {python}, aiohttp {aiohttp}, uvloop {uvloop}, nginx {nginx} with one worker, wrk {wrk}".format(**about)
-    third = "{connections} connections, {rounds} rounds of {seconds} s each, in turn; medians; {at}".format(**about)
+    third = (
+        "{connections} connections; {rounds} rounds, each row right beside what it is compared with, {seconds:g} s at a time; "
+        "medians; the true ratio lies within ± in 95 of 100 runs; {at}"
+    ).format(**about)
     return "\n".join((first, second, third))

@@ -20,20 +20,21 @@ PROCESSES = (1, 2, 4)
 IDLE = 10_000
 SLOW = 1_000
 _AT_ONCE = 200
+_SECONDS = 4
 
 
-async def scale(stage: Stage, seen: Row, seconds: int, say: Say) -> list[Measure]:
+async def scale(stage: Stage, seen: Row, say: Say) -> list[Measure]:
     """Measure all of it with row *seen*."""
     if "gateway" not in stage.pids:
         raise Broken("--scale needs a row that the gateway answers, like seen")
     return [
-        *await _processes(stage, seen, seconds, say),
-        *await _connections(stage, seen, seconds, say),
+        *await _processes(stage, seen, say),
+        *await _connections(stage, seen, say),
         *await sign_ins(stage, say),
     ]
 
 
-async def _processes(stage: Stage, seen: Row, seconds: int, say: Say) -> list[Measure]:
+async def _processes(stage: Stage, seen: Row, say: Say) -> list[Measure]:
     """1, 2 and 4 gateway processes behind one upstream, one ``server`` line each."""
     found = []
     names = [f"process{number}" for number in range(1, max(PROCESSES) + 1)]
@@ -50,24 +51,24 @@ async def _processes(stage: Stage, seen: Row, seconds: int, say: Say) -> list[Me
         url = f"http://127.0.0.1:{stage.site.ports[front]}{seen.path}"
         load = replace(stage.load(seen), url=url, answerer=stage.pids[names[0]], nginx=stage.pids[f"nginx-{front}"])
         await load.run(1)
-        run = await load.run(seconds)
+        run = await load.run(_SECONDS)
         what = f"{count} process{'es' if count > 1 else ''}"
         say(f"{what}: {run.rate:,.0f}/s")
         found.append(Measure(f"{what}, checks", run.rate, "/s", note=f"p99 {run.p99_ms:.2f} ms"))
     return found
 
 
-async def _connections(stage: Stage, seen: Row, seconds: int, say: Say) -> list[Measure]:
+async def _connections(stage: Stage, seen: Row, say: Say) -> list[Measure]:
     """The same checks while thousands of other connections are open: idle after one request, or stuck in the middle of one."""
     load, found = stage.load(seen), []
     assert load.nginx
     await load.run(1)
-    alone = await load.run(seconds)
+    alone = await load.run(_SECONDS)
     found.append(Measure("no other connections, checks", alone.rate, "/s", note=f"p99 {alone.p99_ms:.2f} ms"))
     for count, what, whole in ((IDLE, "idle keepalive connections", True), (SLOW, "clients in the middle of a request", False)):
         async with _open(load, count, whole=whole):
             say(f"{count:,} {what} are open")
-            run = await load.run(seconds)
+            run = await load.run(_SECONDS)
             memory = proc.rss_mb(load.nginx)
         note = f"p99 {run.p99_ms:.2f} ms, nginx {memory:.0f} MB, errors {sum(run.errors.values())}"
         found.append(Measure(f"{count:,} {what}, checks", run.rate, "/s", note=note))

@@ -72,7 +72,7 @@ class Site:
 
     def prepare(self, peers: Sequence[Peer]) -> None:
         self.logs.mkdir()
-        for name in ("static", "rule", *(f"peer/{peer.name}" for peer in peers)):
+        for name in ("static", "narrow", *(f"peer/{peer.name}" for peer in peers)):
             folder = self.folder / "www" / name
             folder.mkdir(parents=True)
             (folder / "logo.svg").write_text(_LOGO, "ascii")
@@ -146,7 +146,7 @@ http {{
         location /static/ {{
             include wecom/protect.conf;
         }}
-        location /rule/ {{
+        location /narrow/ {{                     # as long as /static/: only the rule differs
             auth_request /_wecom/auth/{ALTERNATIVES};
             include wecom/member.conf;
         }}

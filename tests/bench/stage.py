@@ -51,7 +51,7 @@ class Stage:
         rows = list(rows)
         base = settings.load(self.site.settings("gateway"), {})
         needs = {(row.answerer, row.cached) for row in rows} | ({("gateway", False)} if self.peers else set())
-        through_app = any(row.extra for row in rows)
+        through_app = any(row.path in ("/app/", "/public/") for row in rows)
         for name in sorted({name for name, _ in needs} | ({"limit"} if through_app else set())):
             await self._answerer(name)
         for name, cached in sorted(needs):
@@ -108,6 +108,7 @@ class Stage:
         """Start a program that ends with the stage."""
         unwanted = ("WECOM_GATEWAY_", "PYTHONDONTWRITEBYTECODE")  # what pip installs is compiled already
         environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
+        environment.setdefault("PYTHONHASHSEED", "0")  # two gateways lay out their dictionaries alike
         child = await self.stack.enter_async_context(
             running(
                 name,
