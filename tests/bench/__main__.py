@@ -22,8 +22,8 @@ from tests.bench.rows import ROWS, Row, selected
 
 _ROLES = ("nginx", "answerer", "wrk")
 _QUICK: Mapping[str, Any] = {
-    "rounds": 6,
-    "seconds": 0.1,
+    "rounds": 3,
+    "seconds": 0.15,
     "warm_s": 0.1,
     "sessions": 20_000,
     "revoked": 50_000,

@@ -32,9 +32,9 @@ _LOGO = (
 
 @dataclass(slots=True)
 class Ports:
-    """Free TCP ports of loopback, below those that the kernel gives to clients."""
+    """Free TCP ports of loopback, below those that the kernel gives to clients; two runs at once begin at different ones."""
 
-    _next: int = FIRST_PORT
+    _next: int = field(default_factory=lambda: FIRST_PORT + os.getpid() % 120 * 100)
     named: dict[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> int:
