@@ -109,7 +109,7 @@ async def flood(stage: Stage, valid: Row, forged: Row, say: Say) -> list[Measure
     bad = replace(stage.load(forged), connections=half)
     await good.run(1)
     pid = stage.pids[valid.answerer]
-    before, sent, without, served, left, shares = proc.rss_mb(pid), 0, [], [], [], []
+    before, sent, failed, without, served, left, shares = proc.rss_mb(pid), 0, 0, [], [], [], []
     while sent < FLOOD:
         alone = await good.run(2)
         cpu = _cpu(good)
@@ -121,12 +121,14 @@ async def flood(stage: Stage, valid: Row, forged: Row, say: Say) -> list[Measure
         served.append(both[0].rate)
         left.append(both[0].rate / alone.rate if alone.rate else 0.0)
         sent += both[1].requests
+        failed += sum(both[0].errors.values()) + sum(both[0].statuses.values()) - both[0].statuses.get(valid.due, 0)
         say(f"{sent:,} forged cookies, {proc.rss_mb(pid):.1f} MB, valid checks {both[0].rate:,.0f}/s")
         if not both[1].requests:
             raise Broken("the flood of forged cookies had no answers")
     after = proc.rss_mb(pid)
     return [
         Measure("flood, forged cookies", sent, ""),
+        Measure("flood, valid checks that failed", failed, "", 0),
         Measure("flood, memory before", before, "MB"),
         Measure("flood, memory after", after, "MB"),
         Measure("flood, memory grown by", after - before, "MB", 5, 1),

@@ -52,9 +52,9 @@ def _status_kb(pid: int, name: str) -> int:
     return 0
 
 
-def machine_s() -> tuple[float, float, float]:
+def machine_s(stat: Path = Path("/proc/stat")) -> tuple[float, float, float]:
     """CPU seconds that the machine has spent on anything, those the hypervisor withheld (steal), and those there were."""
-    user, nice, system, idle, iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    user, nice, system, idle, iowait, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
     busy = user + nice + system
     return busy * _TICK_S, steal * _TICK_S, (busy + steal + idle + iowait + irq + softirq) * _TICK_S
 

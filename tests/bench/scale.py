@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from gateway import config as settings
 from tests.bench import proc
+from tests.bench.figures import Figures, Run
 from tests.bench.load import Broken, Load
 from tests.bench.measures import Measure, Say
 from tests.bench.requests import PLACE
@@ -21,6 +22,7 @@ IDLE = 10_000
 SLOW = 1_000
 _AT_ONCE = 200
 _SECONDS = 4
+_TURNS = 5
 
 
 async def scale(stage: Stage, seen: Row, say: Say) -> list[Measure]:
@@ -35,8 +37,8 @@ async def scale(stage: Stage, seen: Row, say: Say) -> list[Measure]:
 
 
 async def _processes(stage: Stage, seen: Row, say: Say) -> list[Measure]:
-    """1, 2 and 4 gateway processes behind one upstream, one ``server`` line each."""
-    found = []
+    """1, 2 and 4 gateway processes behind one upstream, one ``server`` line each, measured in turns."""
+    loads = {}
     names = [f"process{number}" for number in range(1, max(PROCESSES) + 1)]
     for name in names:
         await stage.gateway(name)
@@ -49,13 +51,20 @@ async def _processes(stage: Stage, seen: Row, say: Say) -> list[Measure]:
         await stage.nginx(front, stage.site.front(front, asks, base))
         await stage.ready(f"nginx-{front}")
         url = f"http://127.0.0.1:{stage.site.ports[front]}{seen.path}"
-        load = replace(stage.load(seen), url=url, answerer=stage.pids[names[0]], nginx=stage.pids[f"nginx-{front}"])
-        await load.run(1)
-        run = await load.run(_SECONDS)
-        what = f"{count} process{'es' if count > 1 else ''}"
-        say(f"{what}: {run.rate:,.0f}/s")
-        found.append(Measure(f"{what}, checks", run.rate, "/s", note=f"p99 {run.p99_ms:.2f} ms"))
-    return found
+        name = f"{count} process{'es' if count > 1 else ''}"
+        loads[name] = replace(stage.load(seen), url=url, answerer=stage.pids[names[0]], nginx=stage.pids[f"nginx-{front}"])
+        await loads[name].run(1)
+    runs: dict[str, list[Run]] = {name: [] for name in loads}
+    for turn in range(_TURNS):
+        for name in sorted(loads, reverse=turn % 2 == 1):
+            runs[name].append(await loads[name].run(1))
+            say(f"{name}: {runs[name][-1].rate:,.0f}/s")
+    return [_measure(Figures(name, seen.due, tuple(each))) for name, each in runs.items()]
+
+
+def _measure(figures: Figures) -> Measure:
+    note = "; ".join([f"p99 {figures.middle(lambda run: run.p99_ms):.2f} ms", *figures.problems])
+    return Measure(f"{figures.name}, checks", figures.rate, "/s", note=note)
 
 
 async def _connections(stage: Stage, seen: Row, say: Say) -> list[Measure]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,10 +41,11 @@ async def test_a_generator_that_ends_by_itself_says_why() -> None:
         counted_by(output)
 
 
-def test_steal_is_told_apart_from_work() -> None:
-    """What the machine spent, what was withheld and what there was: each a sum since the start, all of them parts of the last."""
-    busy, stolen, there_was = proc.machine_s()
+def test_steal_is_told_apart_from_work(tmp_path: Path) -> None:
+    """What was spent, by interrupts aside, what was withheld, and what there was: seconds, of the line for all CPUs."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1000 200 300 4000 50 6 70 800 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n", "ascii")
+    tick = 1 / os.sysconf("SC_CLK_TCK")
 
-    assert busy > 0
-    assert 0 <= stolen < there_was
-    assert busy + stolen <= there_was
+    assert proc.machine_s(stat) == pytest.approx((1500 * tick, 800 * tick, 6426 * tick))
+    assert len(proc.machine_s()) == 3
