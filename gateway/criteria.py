@@ -66,7 +66,9 @@ def reference(text: str, kind: str = "tag") -> int | str:
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return int(text)
-    if not text or text.isdigit() or len(text) > 128 or not text.isprintable() or set('/\\:*?"<>|') & set(text):
+    if text.isdigit():
+        raise ValueError(f"{text!r} is no {kind}: digits alone are its number, 1 to 10 of them and no 0 in front, never its name")
+    if not text or len(text) > 128 or not text.isprintable() or set('/\\:*?"<>|') & set(text):
         raise ValueError(f"{text!r} is no {kind}: its number is needed, or its name")
     return text
 
