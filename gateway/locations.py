@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import crossplane
 
-from gateway.rules import AUTH
+from gateway.rules import AUTH, written
 
 Directive = dict[str, Any]
 _FOLLOWED = ("rewrite", "try_files", "return", "satisfy", "if")
@@ -40,10 +40,12 @@ class Found:
 
     @property
     def rule(self) -> str | None:
-        """The rule, decoded, empty for any member; None where nobody is asked, or somebody else than us."""
-        if self.question == AUTH:
-            return ""
-        return unquote(self.question.removeprefix(f"{AUTH}/")) if self.question.startswith(f"{AUTH}/") else None
+        """The rule, empty for any member; None where nobody is asked, or somebody else than us.
+
+        As written: a ``%`` in it is no escape, nginx escapes it once more.
+        """
+        ours = self.question == AUTH or self.question.startswith(f"{AUTH}/")
+        return written(self.question) if ours else None
 
 
 def find(path: Path, uri: str, host: str = "") -> Found:
@@ -207,4 +209,4 @@ def _notes(chain: list[Directive]) -> Iterator[str]:
                 elif name != "satisfy":
                     yield f"{name} {arguments} ({place}) is not followed: another location may answer"
                 elif arguments == "any":
-                    yield f"satisfy any ({place}): who comes from an allowed address is not asked"
+                    yield f"satisfy any ({place}): who passes by address or by auth_basic is not asked"

@@ -124,6 +124,8 @@ server {
     location /bare/ { auth_request /_wecom/auth; }
     location /other/ { auth_request /auth.php; }
     location /done/ { return 200 x; satisfy any; }
+    location /slash/ { auth_request /_wecom/auth/; }
+    location /percent/ { auth_request /_wecom/auth/department%3A12; }
 }
 server { server_name ~^(?<who>[a-z]+)\\.people\\.example\\.com$ www.*; location / { } }
 """
@@ -145,6 +147,8 @@ def site(tmp_path: Path) -> Path:
         ("/finance/public/x", "oa.example.com", None),
         ("/bare/", "OA.example.com", ""),
         ("/other/", "a.oa.example.com", None),
+        ("/slash/", "oa.example.com", "/"),
+        ("/percent/", "oa.example.com", "department%3A12"),
         ("/", "open.example.com", None),
         ("/", "zhang.people.example.com", "leader"),
         ("/", "www.example.org", "leader"),

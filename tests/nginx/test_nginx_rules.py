@@ -13,10 +13,12 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.locations import find
 from gateway.sandbox import Sandbox
+from gateway.verdicts import judge
 from tests.browser_double import Browser
 from tests.conftest import Clock
-from tests.nginx.conftest import Answer, Nginx
+from tests.nginx.conftest import Answer, Nginx, as_json
 
 HOST = "localhost:8080"
 COOKIE = "wecom_session_8080"
@@ -34,7 +36,7 @@ RULES
 """
 RULE = """
     location /PLACE/ {
-        auth_request /_wecom/auth/RULE;
+        auth_request "/_wecom/auth/RULE";
         include wecom/member.conf;
         include wecom/identity.conf;
         proxy_pass http://APP;
@@ -51,6 +53,10 @@ RULES = {
     "unknown": "nosuch",
     "unseen": "department:8",
     "long": f"user:{LONG}",
+    "nothing": "",
+    "escaped": "user%3Alisi",
+    "asking": "user:lisi?x",
+    "named-in-chinese": "财务",
 }
 NAVIGATION = {"Accept": "text/html", "User-Agent": "curl/8", "Accept-Language": "zh"}
 SCRIPT = {"Accept": "application/json", "X-Requested-With": "XMLHttpRequest"}
@@ -127,6 +133,20 @@ async def test_rules_with_mistakes(site: Site, place: str, status: int) -> None:
 
     assert answer.status == status
     assert ("<code>bad-rule</code>" in answer.text) is (status == 403)
+
+
+@pytest.mark.parametrize("member", ["lisi", "zhangsan"])
+async def test_check_reads_a_rule_as_nginx_asks_it(site: Site, member: str) -> None:
+    """What ``check --uri`` finds in nginx.conf, and says of it, is the live answer, for rules with mistakes as well."""
+    session, now = await site.session(member), site.gateway.live.now
+    who = now.sessions.open(session, site="default")
+
+    for place in ("open", *RULES):
+        rule = find(site.nginx.prefix / "nginx.conf", f"/{place}/", "localhost").rule
+        assert rule is not None
+        live, told = await site.get(f"/{place}/", session), judge(now.rules, rule, who)
+        assert (live.status == 200) is told.passes, place
+        assert live.status == 200 or as_json(live)["reason"] == told.reason, place
 
 
 async def test_moving_to_another_department(site: Site, sandbox: Sandbox, clock: Clock) -> None:
