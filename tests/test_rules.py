@@ -418,6 +418,8 @@ def test_named_rules(rule: str, admitted: set[str]) -> None:
 @pytest.mark.parametrize(
     "table, problem",
     [
+        ({"a": "department:3/user:lisi"}, 'not a slash: ["department:3", "user:lisi"]'),
+        ({"a": ["leader", "/_wecom/auth/tag:会计"]}, 'not a slash: ["tag:会计"]'),
         ([], "rules: a table is needed"),
         ({"a": []}, "rules.a: a list is empty"),
         ({"a": {}}, "rules.a: is empty; it needs any, all or not"),
