@@ -31,6 +31,8 @@ server {
     include wecom/gateway.conf;
 
     location /open/ { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location /shelf/ { include wecom/protect.conf; root PREFIX; dav_methods COPY; }
+    location /closed/ { auth_request /_wecom/auth/user:nobody; include wecom/member.conf; root PREFIX; dav_methods COPY; }
 RULES
 }
 """
@@ -207,6 +209,24 @@ async def test_nothing_a_client_sends_changes_a_rule(site: Site, spelling: str) 
             assert answer.status == 403, (name, value)
     everything = dict.fromkeys(names, VALUES[2]) | {"Cookie": f"{COOKIE}={session}"}
     assert (await site.get("/finance/", "", everything)).status == 403
+
+
+async def test_a_destination_of_webdav_is_asked_by_no_rule(site: Site) -> None:
+    """Reading goes by the rule, but COPY writes where its header says: why a WebDAV tree has one rule for all of it."""
+    for name in ("shelf", "closed"):
+        folder = site.nginx.prefix / name
+        folder.mkdir()
+        folder.chmod(0o777)
+        (folder / name).write_text(name, "utf-8")
+    session = await site.session("zhangsan")
+
+    async def copy(source: str, target: str) -> int:
+        headers = [*SCRIPT.items(), ("Cookie", f"{COOKIE}={session}"), ("Destination", f"http://{HOST}{target}")]
+        return (await asyncio.to_thread(partial(site.nginx.ask, "COPY", source, headers, host=HOST))).status
+
+    assert await copy("/closed/closed", "/shelf/read") == 403
+    assert await copy("/shelf/shelf", "/closed/written") == 204
+    assert [path.name for path in sorted((site.nginx.prefix / "closed").iterdir())] == ["closed", "written"]
 
 
 OUTSIDE = (
