@@ -71,7 +71,10 @@ def _read(path: Path) -> list[Directive]:
         raise CannotTell(f"{path}: cannot be read: {error}") from None
     if payload["errors"]:
         raise CannotTell("; ".join(str(each.get("error", each)) for each in payload["errors"][:5]))
-    return list(_whole(payload["config"], 0, payload["config"][0]["parsed"]))
+    try:
+        return list(_whole(payload["config"], 0, payload["config"][0]["parsed"]))
+    except RecursionError:
+        raise CannotTell(f"{path}: a file in it includes itself") from None
 
 
 def _whole(files: list[dict[str, Any]], number: int, block: list[Directive]) -> Iterator[Directive]:
@@ -168,6 +171,8 @@ def _longest(block: list[Directive], uri: str) -> tuple[Directive | None, bool]:
 def _written(location: Directive) -> tuple[str, str]:
     """Modifier and pattern; nginx allows them without a blank between. A named location has the modifier ``@``."""
     modifier, pattern = re.fullmatch("(=|\\^~|~\\*?|@)?(.*)", "".join(location["args"]), re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    if "\ufffd" in pattern:  # what crossplane makes of other bytes
+        raise CannotTell(f"location {pattern} ({_place(location)}) is not UTF-8: ask the running site instead")
     return modifier, pattern
 
 
