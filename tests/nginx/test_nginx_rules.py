@@ -31,6 +31,15 @@ server {
     include wecom/gateway.conf;
 
     location /open/ { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location /either/ {
+        satisfy any;
+        auth_basic old;
+        auth_basic_user_file PREFIX/passwords;
+        auth_request /_wecom/auth/department:2;
+        include wecom/member.conf;
+        include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
     location /shelf/ { include wecom/protect.conf; root PREFIX; dav_methods COPY; }
     location /closed/ { auth_request /_wecom/auth/user:nobody; include wecom/member.conf; root PREFIX; dav_methods COPY; }
 RULES
@@ -126,6 +135,18 @@ async def test_the_wrong_member_sees_a_page(site: Site) -> None:
     assert (answer.status, answer.all("Location")) == (403, [])
     for told in ("张三 (zhangsan)", "部门 管理中心 (2) 及其下级部门的成员", "<code>department:2</code>", "<code>rule</code>"):
         assert told in answer.text
+
+
+async def test_a_refusal_beside_a_password_is_no_loop(site: Site) -> None:
+    """With ``satisfy any`` and auth_basic, nginx says 401 where we refuse: still a page, 403, and no way back to the sign-in."""
+    refused, let_in = await site.session("zhangsan"), await site.session("lisi")
+
+    page, script = await site.get("/either/", refused, NAVIGATION), await site.get("/either/", refused)
+
+    assert (page.status, page.all("Location"), "<code>department:2</code>" in page.text) == (403, [], True)
+    assert (script.status, as_json(script)["reason"]) == (403, "rule")
+    assert (await site.get("/either/", let_in)).status == 200
+    assert [(await site.get("/either/", "", headers)).status for headers in (SCRIPT, NAVIGATION)] == [401, 302]
 
 
 @pytest.mark.parametrize("place, status", [("unreadable", 403), ("unknown", 403), ("unseen", 403), ("long", 200)])
