@@ -18,6 +18,8 @@ MAX_CHARACTERS = 128
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _USER_ID = re.compile(r"[0-9A-Za-z_.@-]{1,64}")
 _HEADINGS = frozenset({"userid", "user_id", "账号", "帐号", "成员账号", "成员userid"})
+_SPOILT = re.compile(r"\d(?:\.\d+)?E\+\d+|#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)|=.*")
+"""What Excel saves for a long number, for a formula that failed, and for one that it did not take for text."""
 _SHOWN = 5  #: mistakes of one file that are told at once
 
 
@@ -196,9 +198,12 @@ def _problem(user_id: str, account: str, cells: list[str], line: int) -> str:
     if len(cells) < 2 or any(cell.strip() for cell in cells[2:]):
         return "two columns are needed, member id and account"
     if not _USER_ID.fullmatch(user_id):
-        return f"{user_id[:64]!r} is no member id of WeCom"
+        heading = f" (a heading begins with {', '.join(sorted(_HEADINGS))})" if line == 1 else ""
+        return f"{user_id[:64]!r} is no member id of WeCom{heading}"
     if not account:
         return f"{user_id} has no account of 1 to {MAX_CHARACTERS} printable characters (nor one that begins with token:)"
+    if _SPOILT.fullmatch(account):
+        return f"{account[:64]!r} is what Excel makes of a long number or a formula: fill a column that is formatted as text"
     return ""
 
 

@@ -72,7 +72,7 @@ LEAVING_S = 0.5
 """So long a connection may take to ask once more and to be told with the answer that it ends."""
 
 ROUTES = (
-    web.get(f"{PREFIX}/login", login.login),
+    web.get(f"{PREFIX}/login", people.sign_in_or_denied),
     web.get(f"{PREFIX}/begin/{{begin}}", handover.begin),
     web.get(f"{PREFIX}/callback/{{state}}", callback.callback),
     web.get(f"{PREFIX}/enter", login.enter),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ def reference(text: str, kind: str = "tag") -> int | str:
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return int(text)
-    if not text or text.isdigit() or len(text) > 128 or not text.isprintable() or set('/\\:*?"<>|') & set(text):
+    if text.isdigit():
+        raise ValueError(f"{text!r} is no {kind}: digits alone are its number, 1 to 10 of them and no 0 in front, never its name")
+    if not text or len(text) > 128 or not text.isprintable() or set('/\\:*?"<>|') & set(text):
         raise ValueError(f"{text!r} is no {kind}: its number is needed, or its name")
     return text
 
@@ -105,6 +108,10 @@ def _criterion(value: Any, depth: int = 0) -> Criterion:
     if depth > MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
     if isinstance(value, str):
+        if "/" in value:
+            raise ValueError(
+                f"{value!r}: here a list joins alternatives, not a slash: {json.dumps(_listed(value), ensure_ascii=False)}"
+            )
         return _joined(read_term(value))
     if isinstance(value, list):
         return _joined(_items(value, "a list", depth))
@@ -120,6 +127,11 @@ def _criterion(value: Any, depth: int = 0) -> Criterion:
         found = _items(items if isinstance(items, list) else [items], key, depth)
         parts += [_joined(found)] if key == "any" else found if key == "all" else [Not(_joined(found))]
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
+
+
+def _listed(path: str) -> list[str]:
+    """What stands in nginx behind ``/_wecom/auth/``, as the settings would have it."""
+    return [each for each in path.removeprefix("/_wecom/auth").split("/") if each]
 
 
 def _items(items: list[Any], where: str, depth: int) -> list[Criterion]:

@@ -14,7 +14,7 @@ from gateway.errors import Denied, GatewayError, MemberUnknown
 from gateway.ledger import Store
 from gateway.member import ACTIVE, NOT_ACTIVE
 from gateway.records import Record
-from gateway.rules import AUTH, Rules
+from gateway.rules import AUTH, Rules, written
 from gateway.standing import Standing
 from gateway.tokens import MAX_DAYS, Token, Tokens
 from gateway.wecom import WeCom
@@ -147,11 +147,11 @@ async def issued(store: Store) -> list[Issued]:
     return register.all()
 
 
-def known_rules(config: Config, written: Iterable[str]) -> tuple[str, ...]:
+def known_rules(config: Config, asked_for: Iterable[str]) -> tuple[str, ...]:
     """The rules as locations ask for them, each once; NotIssued for one that no location can ask for."""
     rules, found = Rules(config.rules), []
-    for text in written:
-        asked = text.removeprefix(AUTH).strip("/")
+    for text in asked_for:
+        asked = written(text).strip("/")
         if not asked:
             raise NotIssued("a token opens only locations with a rule of their own, never a bare /_wecom/auth: name the rule")
         try:

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import crossplane
 
-from gateway.rules import AUTH
+from gateway.rules import AUTH, written
 
 Directive = dict[str, Any]
 _FOLLOWED = ("rewrite", "try_files", "return", "satisfy", "if")
@@ -40,10 +40,12 @@ class Found:
 
     @property
     def rule(self) -> str | None:
-        """The rule, decoded, empty for any member; None where nobody is asked, or somebody else than us."""
-        if self.question == AUTH:
-            return ""
-        return unquote(self.question.removeprefix(f"{AUTH}/")) if self.question.startswith(f"{AUTH}/") else None
+        """The rule, empty for any member; None where nobody is asked, or somebody else than us.
+
+        As written: a ``%`` in it is no escape, nginx escapes it once more.
+        """
+        ours = self.question == AUTH or self.question.startswith(f"{AUTH}/")
+        return written(self.question) if ours else None
 
 
 def find(path: Path, uri: str, host: str = "") -> Found:
@@ -69,7 +71,10 @@ def _read(path: Path) -> list[Directive]:
         raise CannotTell(f"{path}: cannot be read: {error}") from None
     if payload["errors"]:
         raise CannotTell("; ".join(str(each.get("error", each)) for each in payload["errors"][:5]))
-    return list(_whole(payload["config"], 0, payload["config"][0]["parsed"]))
+    try:
+        return list(_whole(payload["config"], 0, payload["config"][0]["parsed"]))
+    except RecursionError:
+        raise CannotTell(f"{path}: a file in it includes itself") from None
 
 
 def _whole(files: list[dict[str, Any]], number: int, block: list[Directive]) -> Iterator[Directive]:
@@ -166,6 +171,8 @@ def _longest(block: list[Directive], uri: str) -> tuple[Directive | None, bool]:
 def _written(location: Directive) -> tuple[str, str]:
     """Modifier and pattern; nginx allows them without a blank between. A named location has the modifier ``@``."""
     modifier, pattern = re.fullmatch("(=|\\^~|~\\*?|@)?(.*)", "".join(location["args"]), re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    if "\ufffd" in pattern:  # what crossplane makes of other bytes
+        raise CannotTell(f"location {pattern} ({_place(location)}) is not UTF-8: ask the running site instead")
     return modifier, pattern
 
 
@@ -207,4 +214,4 @@ def _notes(chain: list[Directive]) -> Iterator[str]:
                 elif name != "satisfy":
                     yield f"{name} {arguments} ({place}) is not followed: another location may answer"
                 elif arguments == "any":
-                    yield f"satisfy any ({place}): who comes from an allowed address is not asked"
+                    yield f"satisfy any ({place}): who passes by address or by auth_basic is not asked"

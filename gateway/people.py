@@ -8,13 +8,25 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway import cookies, trail, wording
+from gateway import cookies, login, trail, wording
 from gateway.asked import Asked
 from gateway.errors import Denied
 from gateway.keys import LIVE
 from gateway.login import redirect, session_at_hand
 from gateway.session import Session
 from gateway.urls import PREFIX, Origin, ascii_path, sign_in_url
+
+_REFUSED = frozenset(("rule", "bad-rule", "no-account", "internal"))
+"""Reasons of the check's 403: no sign-in would change the answer."""
+
+
+async def sign_in_or_denied(request: web.Request) -> web.StreamResponse:
+    """``@wecom_login``, where a refusal may come as well: with ``satisfy any``, auth_basic's 401 covers our 403.
+
+    A sign-in would lead back there without end.
+    """
+    asked = Asked.of(request, request.app[LIVE].now)
+    return await (denied if asked.original and asked.reason in _REFUSED else login.login)(request)
 
 
 async def me(request: web.Request) -> web.StreamResponse:

@@ -310,14 +310,31 @@ class Rules:
         if term.kind == "department":
             seen = self._known.departments
             once = _ONCE if number != term.value else ""
-            return "" if seen is None or number in seen else f"{shown}: {_UNSEEN}{once}"
+            return "" if seen is None or number in seen else f"{shown}: {_UNSEEN}{once}{self._bearers(term)}"
         if number not in self.tags:
             return f"{shown}: list this tag under `tags` in the settings, so that a sign-in looks at it"
-        return f"{shown}: {why}" if (why := self._known.unseen_tags.get(number)) else ""
+        return f"{shown}: {why}{self._bearers(term)}" if (why := self._known.unseen_tags.get(number)) else ""
+
+    def _bearers(self, term: Term) -> str:
+        """What a number that is nothing may have been meant for: digits are a name, too."""
+        names = self._known.names.items()
+        found = sorted(number for (kind, number), name in names if kind == term.kind and name == str(term.value))
+        if not found or isinstance(term.value, str):
+            return ""
+        return f"; this is the number of none, but the name of {', '.join(map(str, found[:10]))}: write that number"
 
 
 _UNSEEN = "the app does not see this department (可见范围), or it is gone"
 _ONCE = "; its name was resolved to this number once: if another is meant now, write that one's number"
+
+
+def written(text: str) -> str:
+    """The rule in *text* as people paste it: what stands behind ``/_wecom/auth/``, the path, or the whole directive.
+
+    Empty: any member. A ``/`` with nothing behind is none, and stays: nobody passes by it.
+    """
+    path = text.strip(" ").removeprefix("auth_request ").removesuffix(";").strip("\"' ")
+    return "" if path in ("", AUTH) else path.removeprefix(f"{AUTH}/") or "/"
 
 
 def _text(path: str) -> str:

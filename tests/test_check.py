@@ -220,6 +220,7 @@ async def test_uri(run: Run, settings: Path, uri: str, told: str) -> None:
         (["--rule", "finance"], "--rule needs --who"),
         (["--uri", "/x", "--nginx", "gone.conf"], "gone.conf"),
         (["--who", "张三", "--rule", "finance"], ""),
+        (["--who", "", "--rule", "finance"], "--who needs a member id"),
     ],
 )
 async def test_usage(run: Run, arguments: list[str], told: str) -> None:
@@ -239,6 +240,19 @@ async def test_a_rule_that_does_not_parse(run: Run) -> None:
     assert "refused (bad-rule): auth_request /_wecom/auth/group:3: unknown kind 'group'" in out
 
 
+@pytest.mark.parametrize(
+    "rule, told",
+    [
+        ("auth_request /_wecom/auth/department:2;", "department:2: passes"),
+        ("/_wecom/auth", "any member: passes"),
+        ("/_wecom/auth/", "/: refused (bad-rule)"),
+    ],
+)
+async def test_a_rule_as_it_is_pasted(run: Run, rule: str, told: str) -> None:
+    """The path or the whole directive of nginx.conf is read as nginx would ask it."""
+    assert told in (await run("--who", "lisi", "--rule", rule))[1]
+
+
 async def test_a_tag_that_does_not_answer(run: Run, sandbox: Sandbox) -> None:
     """Where a tag cannot be read now, that is said and nobody passes by it."""
     sandbox.state.faults.append(Fault("tag/get", "errcode", errcode=-1))
@@ -253,7 +267,7 @@ async def test_a_tag_that_does_not_answer(run: Run, sandbox: Sandbox) -> None:
 
 
 def organise(sandbox: Sandbox, dice: random.Random) -> None:
-    """Another organisation: a tree of departments, some out of sight, members anywhere in it, tags on both."""
+    """Another organisation: a tree of departments, some out of sight, members anywhere in it or nowhere, tags on both."""
     state = sandbox.state
     state.departments.clear()
     state.members.clear()
@@ -261,7 +275,7 @@ def organise(sandbox: Sandbox, dice: random.Random) -> None:
     for number in range(1, 16):
         state.departments[number] = Department(number, f"部门{number}", dice.randrange(1, number) if number > 1 else 0)
     for number in range(16):
-        own = tuple(dice.sample(range(1, 16), dice.randrange(1, 4)))
+        own = tuple(dice.sample(range(1, 16), dice.randrange(4)))
         leads = tuple(dice.randrange(4) == 0 for _ in own)
         status = dice.choice((1, 1, 1, 1, 1, 2, 4))
         user_id = dice.choice(("member", "Member.X-", "m@")) + str(number)

@@ -144,6 +144,12 @@ class TestIssuing:
 
         assert known_rules(config, ["finance", "财务", "/_wecom/auth/finance", "finance"]) == ("finance", "财务")
 
+    def test_the_whole_directive(self, make_config: Callable[..., Config]) -> None:
+        """As it is copied from nginx.conf."""
+        config = make_config(rules={"finance": ["user:lisi"]})
+
+        assert known_rules(config, ["auth_request /_wecom/auth/finance;"]) == ("finance",)
+
     async def test_more_rules_than_fit(self, made, store) -> None:
         """Refused before anything is stored."""
         with pytest.raises(NotIssued, match="fewer rules"):

@@ -124,6 +124,8 @@ server {
     location /bare/ { auth_request /_wecom/auth; }
     location /other/ { auth_request /auth.php; }
     location /done/ { return 200 x; satisfy any; }
+    location /slash/ { auth_request /_wecom/auth/; }
+    location /percent/ { auth_request /_wecom/auth/department%3A12; }
 }
 server { server_name ~^(?<who>[a-z]+)\\.people\\.example\\.com$ www.*; location / { } }
 """
@@ -145,6 +147,8 @@ def site(tmp_path: Path) -> Path:
         ("/finance/public/x", "oa.example.com", None),
         ("/bare/", "OA.example.com", ""),
         ("/other/", "a.oa.example.com", None),
+        ("/slash/", "oa.example.com", "/"),
+        ("/percent/", "oa.example.com", "department%3A12"),
         ("/", "open.example.com", None),
         ("/", "zhang.people.example.com", "leader"),
         ("/", "www.example.org", "leader"),
@@ -188,11 +192,13 @@ def test_the_snippets_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("events {}", "/", "", "no server block"),
         ("events {}\nhttp { server { location ~ ^(?R)$ { } } }", "/", "", "cannot be read here"),
         ("events {}\nhttp { include gone.conf; }", "/", "", "gone.conf"),
+        ("events {}\nhttp { include nginx.conf; }", "/", "", "includes itself"),
+        ("events {}\nhttp { server { # 财务\n location /财务/ { } location / { } } }", "/x", "", "nginx.conf:3) is not UTF-8"),
     ],
 )
 def test_what_cannot_be_told(site: Path, text: str, uri: str, host: str, told: str) -> None:
     """A file that cannot be read, or more than one answer, is said, with what to do."""
-    site.write_text(text, "utf-8")
+    site.write_text(text, "gbk" if "UTF-8" in told else "utf-8")
 
     with pytest.raises(CannotTell) as caught:
         find(site, uri, host)

@@ -215,7 +215,8 @@ def test_leader() -> None:
         ("department:-3", "the app does not see"),
         ("department:3,", "'' is no department"),
         ("department:3:4", "is no department"),
-        ("department:12345678901", "is no department"),
+        ("department:12345678901", "'12345678901' is no department: digits alone are its number"),
+        ("tag:007", "'007' is no tag: digits alone are its number"),
         ("department:１２", "is no department"),
         ("tag:", "'' is no tag"),
         ("tag:*", "is no tag"),
@@ -237,6 +238,18 @@ def test_bad_departments_and_tags(rule: str, problem: str) -> None:
 
     assert caught.value.reason == "bad-rule"
     assert problem in str(caught.value)
+
+
+def test_a_name_of_digits() -> None:
+    """Where a number is nothing that the app sees, and the name of something, the number to write is told."""
+    names = {("department", 17): "2024", ("department", 3): "财务部", ("tag", 4): "99"}
+    made = rules_of(tags=[99], departments={3, 17}, names=names, unseen_tags={99: "40068 invalid tagid"})
+
+    for rule, number in (("department:2024", 17), ("tag:99", 4)):
+        with pytest.raises(Denied, match=f"but the name of {number}: write that number") as caught:
+            rules.check(session_of("lisi", departments=(17,)), made.parse(f"/_wecom/auth/{rule}"))
+        assert caught.value.reason == "bad-rule"
+    assert answer(made, "department:17", session_of("lisi", departments=(17,))) == "yes"
 
 
 def test_an_alternative_that_admits_is_enough() -> None:
@@ -405,6 +418,8 @@ def test_named_rules(rule: str, admitted: set[str]) -> None:
 @pytest.mark.parametrize(
     "table, problem",
     [
+        ({"a": "department:3/user:lisi"}, 'not a slash: ["department:3", "user:lisi"]'),
+        ({"a": ["leader", "/_wecom/auth/tag:会计"]}, 'not a slash: ["tag:会计"]'),
         ([], "rules: a table is needed"),
         ({"a": []}, "rules.a: a list is empty"),
         ({"a": {}}, "rules.a: is empty; it needs any, all or not"),

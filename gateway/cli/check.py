@@ -61,10 +61,14 @@ def _usage(who: str | None, rule: str | None, uri: str | None, nginx_conf: Path 
         raise click.UsageError("--uri and --nginx belong together")
     if rule is not None and (who is None or uri is not None):
         raise click.UsageError("--rule needs --who, and no --uri")
+    if who is not None and not who.strip():
+        raise click.UsageError("--who needs a member id")
 
 
 def _bare(rule: str | None) -> str | None:
-    return rule.removeprefix("/_wecom/auth").removeprefix("/") if rule is not None else None
+    from gateway.rules import written
+
+    return written(rule) if rule is not None else None
 
 
 def _location(nginx_conf: Path, uri: str, host: str) -> Found:

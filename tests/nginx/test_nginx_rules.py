@@ -13,10 +13,12 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.locations import find
 from gateway.sandbox import Sandbox
+from gateway.verdicts import judge
 from tests.browser_double import Browser
 from tests.conftest import Clock
-from tests.nginx.conftest import Answer, Nginx
+from tests.nginx.conftest import Answer, Nginx, as_json
 
 HOST = "localhost:8080"
 COOKIE = "wecom_session_8080"
@@ -29,12 +31,23 @@ server {
     include wecom/gateway.conf;
 
     location /open/ { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location /either/ {
+        satisfy any;
+        auth_basic old;
+        auth_basic_user_file PREFIX/passwords;
+        auth_request /_wecom/auth/department:2;
+        include wecom/member.conf;
+        include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
+    location /shelf/ { include wecom/protect.conf; root PREFIX; dav_methods COPY; }
+    location /closed/ { auth_request /_wecom/auth/user:nobody; include wecom/member.conf; root PREFIX; dav_methods COPY; }
 RULES
 }
 """
 RULE = """
     location /PLACE/ {
-        auth_request /_wecom/auth/RULE;
+        auth_request "/_wecom/auth/RULE";
         include wecom/member.conf;
         include wecom/identity.conf;
         proxy_pass http://APP;
@@ -51,6 +64,10 @@ RULES = {
     "unknown": "nosuch",
     "unseen": "department:8",
     "long": f"user:{LONG}",
+    "nothing": "",
+    "escaped": "user%3Alisi",
+    "asking": "user:lisi?x",
+    "named-in-chinese": "财务",
 }
 NAVIGATION = {"Accept": "text/html", "User-Agent": "curl/8", "Accept-Language": "zh"}
 SCRIPT = {"Accept": "application/json", "X-Requested-With": "XMLHttpRequest"}
@@ -120,6 +137,18 @@ async def test_the_wrong_member_sees_a_page(site: Site) -> None:
         assert told in answer.text
 
 
+async def test_a_refusal_beside_a_password_is_no_loop(site: Site) -> None:
+    """With ``satisfy any`` and auth_basic, nginx says 401 where we refuse: still a page, 403, and no way back to the sign-in."""
+    refused, let_in = await site.session("zhangsan"), await site.session("lisi")
+
+    page, script = await site.get("/either/", refused, NAVIGATION), await site.get("/either/", refused)
+
+    assert (page.status, page.all("Location"), "<code>department:2</code>" in page.text) == (403, [], True)
+    assert (script.status, as_json(script)["reason"]) == (403, "rule")
+    assert (await site.get("/either/", let_in)).status == 200
+    assert [(await site.get("/either/", "", headers)).status for headers in (SCRIPT, NAVIGATION)] == [401, 302]
+
+
 @pytest.mark.parametrize("place, status", [("unreadable", 403), ("unknown", 403), ("unseen", 403), ("long", 200)])
 async def test_rules_with_mistakes(site: Site, place: str, status: int) -> None:
     """A rule that does not parse, is not known, or speaks of what the app does not see is a 403 page; one of 4 kB is read."""
@@ -127,6 +156,20 @@ async def test_rules_with_mistakes(site: Site, place: str, status: int) -> None:
 
     assert answer.status == status
     assert ("<code>bad-rule</code>" in answer.text) is (status == 403)
+
+
+@pytest.mark.parametrize("member", ["lisi", "zhangsan"])
+async def test_check_reads_a_rule_as_nginx_asks_it(site: Site, member: str) -> None:
+    """What ``check --uri`` finds in nginx.conf, and says of it, is the live answer, for rules with mistakes as well."""
+    session, now = await site.session(member), site.gateway.live.now
+    who = now.sessions.open(session, site="default")
+
+    for place in ("open", *RULES):
+        rule = find(site.nginx.prefix / "nginx.conf", f"/{place}/", "localhost").rule
+        assert rule is not None
+        live, told = await site.get(f"/{place}/", session), judge(now.rules, rule, who)
+        assert (live.status == 200) is told.passes, place
+        assert live.status == 200 or as_json(live)["reason"] == told.reason, place
 
 
 async def test_moving_to_another_department(site: Site, sandbox: Sandbox, clock: Clock) -> None:
@@ -187,6 +230,24 @@ async def test_nothing_a_client_sends_changes_a_rule(site: Site, spelling: str) 
             assert answer.status == 403, (name, value)
     everything = dict.fromkeys(names, VALUES[2]) | {"Cookie": f"{COOKIE}={session}"}
     assert (await site.get("/finance/", "", everything)).status == 403
+
+
+async def test_a_destination_of_webdav_is_asked_by_no_rule(site: Site) -> None:
+    """Reading goes by the rule, but COPY writes where its header says: why a WebDAV tree has one rule for all of it."""
+    for name in ("shelf", "closed"):
+        folder = site.nginx.prefix / name
+        folder.mkdir()
+        folder.chmod(0o777)
+        (folder / name).write_text(name, "utf-8")
+    session = await site.session("zhangsan")
+
+    async def copy(source: str, target: str) -> int:
+        headers = [*SCRIPT.items(), ("Cookie", f"{COOKIE}={session}"), ("Destination", f"http://{HOST}{target}")]
+        return (await asyncio.to_thread(partial(site.nginx.ask, "COPY", source, headers, host=HOST))).status
+
+    assert await copy("/closed/closed", "/shelf/read") == 403
+    assert await copy("/shelf/shelf", "/closed/written") == 204
+    assert [path.name for path in sorted((site.nginx.prefix / "closed").iterdir())] == ["closed", "written"]
 
 
 OUTSIDE = (
