@@ -125,7 +125,7 @@ class Seen:
     departments: tuple[int, ...]
     tags: Mapping[int, bool]
     partial: bool
-    identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
+    identity: CIMultiDict[str]  #: each answer adds to a copy
     proof: Proof | None = None
 
     @classmethod

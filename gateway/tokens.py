@@ -62,7 +62,7 @@ class Known:
 
     token: Token
     rules: frozenset[str]
-    identity: CIMultiDict[str]  #: to be copied: aiohttp adds to what it is given
+    identity: CIMultiDict[str]  #: each answer adds to a copy
     proof: Proof | None = None  #: for the site that it is used at
     acting: Seen | None = None  #: the member it acts for
 

@@ -221,6 +221,15 @@ class TestAllows:
 
         assert check.ask(session=value).headers.get("x-accel-expires") == shown
 
+    def test_what_one_answer_adds_is_not_remembered(self, check: Check) -> None:
+        """The headers made once for a session stay as they are, whatever its answers carry beside them."""
+        check.change(config=replace(check.parts.config, cache=True))
+        value = check.seal()
+        check.ask(session=value)
+
+        remembered = check.parts.sessions.seen(value, site="erp").identity
+        assert {name.lower() for name in remembered if not name.startswith("X-WeCom-")} == set()
+
 
 class TestRefuses:
     """401: why to sign in. 403: why not."""
@@ -374,7 +383,8 @@ class TestAnswers:
         """No answer sets a cookie, redirects or carries a body."""
         answer = check.ask(path, session=check.seal() if signed_in else "")
 
-        assert not {"set-cookie", "location"} & set(answer.headers)
+        assert not {"set-cookie", "location", "transfer-encoding"} & set(answer.headers)
+        assert answer.headers.get("content-length") == (None if answer.status == 204 else "0")
         assert answer.raw.endswith(b"\r\n\r\n")
         assert "x-accel-expires" not in answer.headers or answer.status == 204
 
