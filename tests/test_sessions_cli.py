@@ -13,14 +13,18 @@ from typing import Any
 
 import pytest
 
+from gateway.app import Gateway
 from gateway.cli.table import table, width
+from gateway.config import load
 from gateway.history import client
+from gateway.session import LONGEST_S
 from tests.browser_double import Browser
 from tests.conftest import DESKTOP_UA, WECOM_UA
 from tests.machine import Machine, machine_in
 
 HOME = "http://localhost:8080/"
 WIKI = "http://wiki.internal/"
+DAY_S = 86400
 SESSION = "wecom_session_8080"
 
 
@@ -155,6 +159,22 @@ async def test_revoke_many(desk: Desk, scope: tuple[str, str]) -> None:
     assert (await browsers[0].open(HOME)).status == 200
 
 
+@pytest.mark.parametrize("scope", [("--member", "zhangsan"), ("--site", "default"), ("",)], ids=["member", "site", "session"])
+async def test_revoke_after_the_clock_was_set_back(idle: Desk, scope: tuple[str, ...]) -> None:
+    """A session from the future, begun while the clock was wrong by a day, ends like any other, to the end of its days."""
+    async with Gateway(load(idle.machine.file), clock=lambda: time.time() + DAY_S):
+        browser = await idle.signed_in("zhangsan")
+    await idle.machine.running()
+    assert (await browser.check(HOME)).status == 204
+    (found,) = await idle.listed()
+    status, out, _ = await idle.run("sessions", "revoke", *([found["session"]] if scope == ("",) else scope))
+
+    assert (status, out.partition(", ")[2]) == (0, "1 live session\n")
+    assert await refused(browser) == "revoked"
+    _, shown, _ = await idle.run("ledger", "show", "--json", "--kind", "revoked")
+    assert json.loads(shown.splitlines()[-1])["details"]["until"] + 1 > found["signed_in"] + LONGEST_S
+
+
 async def test_block_until_unblocked(desk: Desk) -> None:
     """A blocked member's session ends, a page says so, no sign-in helps, until the member is unblocked."""
     browser = await desk.signed_in("zhangsan")
@@ -209,7 +229,8 @@ async def test_an_unknown_member_is_pointed_out(idle: Desk) -> None:
 async def test_not_stored_is_not_revoked(desk: Desk) -> None:
     """Where the store does not confirm, the command says so and exits with 1; the session goes on."""
     browser = await desk.signed_in("zhangsan")
-    (folder := desk.machine.file.parent / "ledger.sqlite3").rename(folder.with_suffix(".away"))
+    (file := desk.machine.file.parent / "ledger.sqlite3").rename(file.with_suffix(".away"))
+    file.mkdir()  # nothing can be stored there, however much later the command comes
     status, out, err = await desk.run("sessions", "revoke", "--member", "zhangsan")
 
     assert (status, out) == (1, "")
