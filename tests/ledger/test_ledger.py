@@ -361,7 +361,7 @@ class AwayStore(SqliteStore):
 
 
 async def test_a_store_that_is_back_is_read_at_once(file: Path, clock: Clock) -> None:
-    """Well within the second that a confirmed revocation may take everywhere: eight times in vain cost less than eight seconds."""
+    """Within the second that a confirmed revocation may take everywhere: eight times in vain cost less than eight seconds."""
     store = AwayStore(file, clock, 8)
     ledger = Ledger(store, Standing(), clock)
     await ledger.start()
