@@ -310,3 +310,16 @@ async def test_a_new_file_is_for_its_owner_only(file: Path) -> None:
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     connection.close()
+
+
+async def test_what_root_makes_is_left_to_the_folders_owner(file: Path) -> None:
+    """A command given as root, before the gateway ever ran, makes no file that the gateway cannot open."""
+    if os.geteuid() == 0:
+        os.chown(file.parent, 65534, 65534)
+    store = SqliteStore(file, time.time)
+    await store.open()
+    await store.append([Record("blocked", 1.0, member="lisi")])
+    made = {each.name: each.stat().st_uid for each in file.parent.glob("ledger.sqlite3*")}
+    await store.close()
+
+    assert made == dict.fromkeys([f"ledger.sqlite3{end}" for end in ("", "-wal", "-shm")], file.parent.stat().st_uid)
