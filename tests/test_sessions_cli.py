@@ -17,6 +17,8 @@ from gateway.app import Gateway
 from gateway.cli.table import table, width
 from gateway.config import load
 from gateway.history import client
+from gateway.ledger.sqlite import SqliteStore
+from gateway.records import Record
 from gateway.session import LONGEST_S
 from tests.browser_double import Browser
 from tests.conftest import DESKTOP_UA, WECOM_UA
@@ -107,6 +109,23 @@ async def test_list_is_narrowed(desk: Desk) -> None:
 
     assert members == ["zhangsan lisi", "lisi", "zhangsan lisi", "", "zhangsan", "", "zhangsan lisi"]
     assert [each["state"] for each in await desk.listed()] == ["live", "signed-out"]
+
+
+async def test_list_goes_back_as_far_as_the_ledger(idle: Desk) -> None:
+    """Sign-ins are listed for 200 days, expired ones too; what is older goes by itself, the chain is whole, a block stays."""
+    now, store = time.time(), SqliteStore(idle.machine.file.parent / "ledger.sqlite3", time.time)
+    ages = {"oldest": 230, "old": 201, "young": 199}
+    await store.open()
+    await store.append([Record("blocked", now - 230 * DAY_S, member="blocked")])
+    await store.append([Record("signed-in", now - age * DAY_S, name, f"id-{name}", "default") for name, age in ages.items()])
+    await store.close()
+    assert [each["member"] for each in await idle.listed("--since", "300d")] == ["oldest", "old", "young"]
+    process = await idle.machine.running()
+    await process.says("older than `retention` dropped")
+
+    assert [(each["member"], each["state"]) for each in await idle.listed("--since", "300d")] == [("young", "expired")]
+    assert (await idle.run("ledger", "verify"))[0] == 0
+    assert (await idle.run("sessions", "unblock", "--member", "blocked"))[0] == 0
 
 
 async def test_revoke_a_session(desk: Desk) -> None:
