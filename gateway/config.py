@@ -17,6 +17,7 @@ from cattrs.gen import make_dict_structure_fn
 from gateway.accounts import Accounts, Source
 from gateway.criteria import Criterion, read_rules
 from gateway.errors import ConfigError
+from gateway.redis_url import FILES, SCHEMES, RedisUrl
 from gateway.secret import SECRETS, UNREAD, Secret, read_files
 from gateway.session import LONGEST_S, Lifetimes
 from gateway.urls import Origin, Site
@@ -333,9 +334,12 @@ def _listen(listen: Listen) -> list[str]:
     return found
 
 
-def _ca_files(config: Config) -> list[str]:
-    found = []
-    for name, path in (("wecom.ca_file", config.wecom.ca_file), ("syslog_ca_file", config.syslog_ca_file)):
+def _tls_files(config: Config) -> list[str]:
+    found, named = [], [("wecom.ca_file", config.wecom.ca_file), ("syslog_ca_file", config.syslog_ca_file)]
+    if config.store.partition("://")[0] in SCHEMES:
+        url = RedisUrl.parse(config.store)
+        named += [(f"store: {name}", getattr(url, name)) for name in FILES]
+    for name, path in named:
         try:
             if path:
                 Path(path).read_bytes()
@@ -371,7 +375,7 @@ def _contradictions(config: Config) -> list[str]:
         found.append("session.renew_after: must be shorter than session.lifetime")
     if session.idle and session.idle <= session.renew_after:
         found.append("session.idle: must be longer than session.renew_after, or 0 (a session counts as used when it is renewed)")
-    found += _recheck(config.recheck) + _events(config.events) + _listen(config.listen) + _ca_files(config)
+    found += _recheck(config.recheck) + _events(config.events) + _listen(config.listen) + _tls_files(config)
     if any(key.reveal().startswith(DEMO_KEY) for key in config.signing_keys):
         public = [str(site) for site in config.sites if site.origin.host not in ("localhost", "127.0.0.1")]
         if public:

@@ -34,6 +34,10 @@ class Known:
     def name(self) -> str:
         return str(self.record.details.get("name", ""))
 
+    @property
+    def issued(self) -> int:
+        return int(_number(self.record, "issued", self.record.at))
+
 
 class History:
     """Built from the entries of the ledger, oldest first."""
@@ -91,8 +95,8 @@ def client(user_agent: str) -> str:
 
 def _session(known: Known) -> Session:
     record = known.record
-    issued = int(_number(record, "issued", record.at))
-    return Session(record.session, Member(record.member), "", 0, record.site, issued, issued, int(known.ends), read=record.at)
+    times = known.issued, known.issued, int(known.ends)
+    return Session(record.session, Member(record.member), "", 0, record.site, *times, read=record.at)
 
 
 def _number(record: Record, name: str, default: float = 0) -> float:

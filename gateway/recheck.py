@@ -113,13 +113,13 @@ async def _one(parts: Parts, user_id: str, sessions: list[Seen]) -> None:
     watch.learn(user_id, began, told)
     if any(differs(seen, told) for seen in sessions):
         await _changed(parts, user_id)
-    await parts.ledger.put(_key(user_id), json.dumps([began, told]), parts.clock() + watch.every_s)
+    await parts.ledger.put(_key(parts, user_id), json.dumps([began, told]), parts.clock() + watch.every_s)
 
 
 async def _claimed(parts: Parts, user_id: str) -> bool:
     now, for_s = parts.clock(), min(CLAIM_S, parts.watch.every_s * EARLY)
     return await parts.ledger.claim(
-        f"recheck {user_id.casefold()} {now // for_s:.0f}", now + for_s
+        f"recheck {parts.config.owner} {user_id.casefold()} {now // for_s:.0f}", now + for_s
     )  # a clock set back waits for nothing
 
 
@@ -133,13 +133,14 @@ async def _told(parts: Parts, member: Member) -> dict[str, str]:
     return {session.site: told_by(Seen.of(session, raw=raw)) for session in made}
 
 
-def _key(user_id: str) -> str:
-    return f"read {user_id.casefold()}"
+def _key(parts: Parts, user_id: str) -> str:
+    """Of this app: another one of the company may still see whom this one does not."""
+    return f"read {parts.config.owner} {user_id.casefold()}"
 
 
 async def _shared(parts: Parts, user_id: str) -> tuple[float, dict[str, str]] | None:
     """What another process read of *user_id*, and when, if that is not too long ago."""
-    value, now = await parts.ledger.get(_key(user_id)), parts.clock()
+    value, now = await parts.ledger.get(_key(parts, user_id)), parts.clock()
     if value is None:
         return None
     try:

@@ -11,7 +11,9 @@ from gateway.secret import Secret
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 PORT, SENTINEL_PORT = 6379, 26379
-_OPTIONS = ("db", "prefix", "ca_file", "cert_file", "key_file", "sentinel_password")
+FILES = ("ca_file", "cert_file", "key_file")
+"""The options that name a file for TLS."""
+_OPTIONS = ("db", "prefix", *FILES, "sentinel_password")
 _NOTHING = Secret("")
 
 
@@ -46,7 +48,9 @@ class RedisUrl:
             raise ValueError(f"a URL is needed that begins with one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
         if parts.fragment or "@" in parts.path + parts.query:
             raise ValueError("in user and password, write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25")
-        options = _options(parts.query)
+        options, tls = _options(parts.query), parts.scheme.startswith("rediss")
+        if not tls and any(options.get(name) for name in FILES):
+            raise ValueError(f"{', '.join(FILES)} are for TLS: the URL begins with rediss:// or rediss+sentinel:// then")
         login, _, where = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
         sentinel = parts.scheme.endswith("+sentinel")
@@ -55,7 +59,7 @@ class RedisUrl:
             hosts=() if path else _hosts(where, SENTINEL_PORT if sentinel else PORT, several=sentinel),
             path=path,
             service=service,
-            tls=parts.scheme.startswith("rediss"),
+            tls=tls,
             user=unquote(user),
             password=Secret(unquote(password)),
             sentinel_password=Secret(options.get("sentinel_password", "")),

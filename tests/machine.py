@@ -21,6 +21,8 @@ from tests.conftest import WECOM_UA, free_port
 
 KEY = "old-key-" + "k" * 32
 LISTENERS = ("check", "pages", "ops")
+SAYS_S = 60
+"""A busy machine takes its time to start a process."""
 
 
 @dataclass
@@ -44,15 +46,18 @@ class Process:
 
     async def says(self, text: str) -> str:
         """Wait for the next line of its log that holds *text*."""
-        async with asyncio.timeout(20):
-            while True:
-                while self._looked_at < len(self.said):
-                    self._looked_at += 1
-                    if text in (line := self.said[self._looked_at - 1]):
-                        return line
-                assert not self.reading.done(), f"ended without saying {text!r}: {''.join(self.said)}"
-                self._more.clear()
-                await self._more.wait()
+        try:
+            async with asyncio.timeout(SAYS_S):
+                while True:
+                    while self._looked_at < len(self.said):
+                        self._looked_at += 1
+                        if text in (line := self.said[self._looked_at - 1]):
+                            return line
+                    assert not self.reading.done(), f"ended without saying {text!r}: {''.join(self.said)}"
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            raise AssertionError(f"does not say {text!r}: {''.join(self.said)}") from None
 
     async def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

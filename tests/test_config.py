@@ -245,6 +245,7 @@ class TestMistakes:
             ("public_url", "oa.example.com", "public_url: must begin with https:// or http://"),
             ("listen", {"pages": "127.0.0.1:9180"}, "listen.pages: the same address as listen.check; each takes its own"),
             ("wecom", {"ca_file": "/no/such.pem"}, "wecom.ca_file: /no/such.pem cannot be read: No such file or directory"),
+            ("store", "rediss://r?cert_file=/no/such.pem", "store: cert_file: /no/such.pem cannot be read: No such file or"),
             ("syslog_ca_file", "a\x00b", "syslog_ca_file: a\x00b cannot be read: "),
             ("rules", {"a b": "leader"}, "rules.a b: a rule's name has letters, digits, - and _ only"),
             ("callback_site", "erp", "callback_site: no site is named 'erp'; there are: default"),

@@ -59,6 +59,8 @@ def test_passwords_are_read_and_not_shown() -> None:
         ("redis://host/-1", "the database is a number"),
         ("redis://host?database=1", "unknown after the ?: database"),
         ("redis://host?prefix=a/b", "prefix: letters"),
+        ("redis://host?ca_file=/etc/ca.pem", "the URL begins with rediss://"),
+        ("unix:///run/redis.sock?key_file=/k.pem", "the URL begins with rediss://"),
         ("redis://host#0", "write / as %2F"),
         ("unix://run/redis.sock", "the path of a socket"),
         ("unix:///", "the path of a socket"),

@@ -13,14 +13,20 @@ from typing import Any
 
 import pytest
 
+from gateway.app import Gateway
 from gateway.cli.table import table, width
+from gateway.config import load
 from gateway.history import client
+from gateway.ledger.sqlite import SqliteStore
+from gateway.records import Record
+from gateway.session import LONGEST_S
 from tests.browser_double import Browser
 from tests.conftest import DESKTOP_UA, WECOM_UA
 from tests.machine import Machine, machine_in
 
 HOME = "http://localhost:8080/"
 WIKI = "http://wiki.internal/"
+DAY_S = 86400
 SESSION = "wecom_session_8080"
 
 
@@ -105,6 +111,23 @@ async def test_list_is_narrowed(desk: Desk) -> None:
     assert [each["state"] for each in await desk.listed()] == ["live", "signed-out"]
 
 
+async def test_list_goes_back_as_far_as_the_ledger(idle: Desk) -> None:
+    """Sign-ins are listed for 200 days, expired ones too; what is older goes by itself, the chain is whole, a block stays."""
+    now, store = time.time(), SqliteStore(idle.machine.file.parent / "ledger.sqlite3", time.time)
+    ages = {"oldest": 230, "old": 201, "young": 199}
+    await store.open()
+    await store.append([Record("blocked", now - 230 * DAY_S, member="blocked")])
+    await store.append([Record("signed-in", now - age * DAY_S, name, f"id-{name}", "default") for name, age in ages.items()])
+    await store.close()
+    assert [each["member"] for each in await idle.listed("--since", "300d")] == ["oldest", "old", "young"]
+    process = await idle.machine.running()
+    await process.says("older than `retention` dropped")
+
+    assert [(each["member"], each["state"]) for each in await idle.listed("--since", "300d")] == [("young", "expired")]
+    assert (await idle.run("ledger", "verify"))[0] == 0
+    assert (await idle.run("sessions", "unblock", "--member", "blocked"))[0] == 0
+
+
 async def test_revoke_a_session(desk: Desk) -> None:
     """One session ends within a second of the command, its member's other one does not."""
     first, second = await desk.signed_in("zhangsan"), await desk.signed_in("zhangsan")
@@ -153,6 +176,22 @@ async def test_revoke_many(desk: Desk, scope: tuple[str, str]) -> None:
     assert [await refused(browser) for browser in browsers] == ["revoked", "revoked"]
     assert (await colleague.check(HOME)).status == (204 if scope[0] == "--member" else 401)
     assert (await browsers[0].open(HOME)).status == 200
+
+
+@pytest.mark.parametrize("scope", [("--member", "zhangsan"), ("--site", "default"), ("",)], ids=["member", "site", "session"])
+async def test_revoke_after_the_clock_was_set_back(idle: Desk, scope: tuple[str, ...]) -> None:
+    """A session from the future, begun while the clock was wrong by a day, ends like any other, to the end of its days."""
+    async with Gateway(load(idle.machine.file), clock=lambda: time.time() + DAY_S):
+        browser = await idle.signed_in("zhangsan")
+    await idle.machine.running()
+    assert (await browser.check(HOME)).status == 204
+    (found,) = await idle.listed()
+    status, out, _ = await idle.run("sessions", "revoke", *([found["session"]] if scope == ("",) else scope))
+
+    assert (status, out.partition(", ")[2]) == (0, "1 live session\n")
+    assert await refused(browser) == "revoked"
+    _, shown, _ = await idle.run("ledger", "show", "--json", "--kind", "revoked")
+    assert json.loads(shown.splitlines()[-1])["details"]["until"] + 1 > found["signed_in"] + LONGEST_S
 
 
 async def test_block_until_unblocked(desk: Desk) -> None:
@@ -209,7 +248,8 @@ async def test_an_unknown_member_is_pointed_out(idle: Desk) -> None:
 async def test_not_stored_is_not_revoked(desk: Desk) -> None:
     """Where the store does not confirm, the command says so and exits with 1; the session goes on."""
     browser = await desk.signed_in("zhangsan")
-    (folder := desk.machine.file.parent / "ledger.sqlite3").rename(folder.with_suffix(".away"))
+    (file := desk.machine.file.parent / "ledger.sqlite3").rename(file.with_suffix(".away"))
+    file.mkdir()  # nothing can be stored there, however much later the command comes
     status, out, err = await desk.run("sessions", "revoke", "--member", "zhangsan")
 
     assert (status, out) == (1, "")

@@ -87,9 +87,11 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
         others = sorted(history.family(session) - {session}) if session else []
         ended = [revoked, *(revoked._replace(session=other) for other in others)]
         blocked = [Record("blocked", now, member, reason=reason, details=details)] if block else []
-        await store.append([*ended, *blocked])
         live = [known for known in history.judged(now) if known.state == "live"]
-        return sum(any(_falls_under(known, record) for record in ended) for known in live)
+        under = [known for known in live if any(_falls_under(known, record) for record in ended)]
+        ahead = [_by_its_id(known, revoked) for known in under if known.issued > now]
+        await store.append([*ended, *ahead, *blocked])
+        return len(under)
 
     ended = in_store(config_path, work)
     click.echo(f"revoked: {session or member or site}, {ended} live session{'s' * (ended != 1)}{'; blocked' * block}")
@@ -177,6 +179,12 @@ def _is_known(history: History, session: str, site: str, sites: list[str]) -> No
 
 def _no_site(site: str, sites: list[str]) -> str:
     return f"no site is named {site}; there are: {', '.join(sites)}"
+
+
+def _by_its_id(known: Known, revoked: Record) -> Record:
+    """What ends a session from the future, since the clock was set back: a revocation up to now does not reach it."""
+    details = {**revoked.details, "member": known.record.member, "until": known.issued + LONGEST_S}
+    return revoked._replace(member="", session=known.record.session, site="", details=details)
 
 
 def _falls_under(known: Known, revoked: Record) -> bool:

@@ -21,6 +21,8 @@ log = logging.getLogger("wecom_gateway")
 BATCH = 5000
 FOLLOW_S = 5.0
 RETRY_S = 1.0
+HEAR_S = 0.25
+"""A store that failed is read again so soon: what is confirmed the moment it is back must be heard of within a second."""
 SIGN_IN_WAITS_S = 2.0
 CLOSING_S = 5.0
 AGAIN_S = 0.5
@@ -197,7 +199,7 @@ class Ledger:
                 lost = True
             except (LedgerUnavailable, LedgerBroken) as error:
                 self._trouble("follow", f"revocations by others are not heard of: {error}")
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(HEAR_S)
             except Exception:  # whatever it is, revocations must be heard of again
                 log.exception("ledger: a mistake of ours while following")
                 self._trouble("follow", "revocations by others are not heard of; the log has more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import accumulate, takewhile
 from typing import Any
 
@@ -52,6 +52,7 @@ class RedisStore:
     def __init__(self, url: RedisUrl, owner: str, clock: Callable[[], float]) -> None:
         self._prefix = f"wecom-gateway:{url.prefix or owner}:"
         self._stream = f"{self._prefix}ledger"
+        self._corp_id = owner.partition(":")[0] if url.prefix else ""  # without a prefix of its own every key has it
         self._clock = clock
         self._shown = url.shown
         self._clients = Clients(url)
@@ -67,8 +68,18 @@ class RedisStore:
         return self._shown
 
     async def open(self) -> None:
-        """Look whether it is there; the stream comes with the first record."""
+        """Look whether it is there, and ours; the stream comes with the first record."""
         await self.head()
+        if self._corp_id:
+            await self._owned(self._corp_id)
+
+    async def _owned(self, corp_id: str) -> None:
+        found = await self.mark("corp")
+        if found not in ("", corp_id):
+            raise LedgerBroken(f"{self._shown} has the ledger of {found} under this prefix; give {corp_id} one of its own")
+        if not found:
+            with suppress(LedgerUnavailable):  # full, or read-only: who only reads can do without
+                await self.keep_mark("corp", corp_id)
 
     async def close(self) -> None:
         await self._clients.close()

@@ -63,6 +63,7 @@ def _tls(url: RedisUrl) -> dict[str, Any]:
         return {}
     return {
         "ssl": True,
+        "ssl_check_hostname": True,  # releases of the library before 6 do not by themselves
         "ssl_ca_certs": url.ca_file or None,
         "ssl_certfile": url.cert_file or None,
         "ssl_keyfile": url.key_file or None,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import exceptions as redis
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from gateway.errors import GatewayError
 from gateway.ledger.store import LedgerBroken, LedgerUnavailable
@@ -23,6 +24,11 @@ _FOR_GOOD = (
 """The library's class, the word that Redis begins such an error with, and what it means: waiting does not help."""
 
 _FOR_NOW = (
+    (
+        MasterNotFoundError,  # what it says has the sentinels' password in it, in some releases of the library
+        "",
+        "has no sentinel that names the master: do they answer, do they know one of that name, is sentinel_password right?",
+    ),
     (redis.AuthenticationError, "NOAUTH", "does not let us in; look at user and password in store: {said}"),
     (redis.NoPermissionError, "NOPERM", "does not let our user do this; allow it by ACL SETUSER: {said}"),
     (redis.OutOfMemoryError, "OOM", "is full: raise maxmemory, and keep maxmemory-policy noeviction"),
@@ -33,7 +39,8 @@ _FOR_NOW = (
     (_NONE, "NOREPLICAS", "has fewer replicas than its min-replicas-to-write and takes nothing"),
     (redis.InvalidResponse, "", "does not talk like a Redis: another service listens there, or it wants rediss://"),
     ((redis.TimeoutError, TimeoutError), "", "does not answer in time"),
-    (ssl.SSLError, "", "has a certificate that we do not trust; name its CA by ?ca_file=… in store: {said}"),
+    (ssl.SSLCertVerificationError, "", "has a certificate that we do not trust; name its CA by ?ca_file=… in store: {said}"),
+    (ssl.SSLError, "", "breaks off TLS: does it ask for a certificate of ours (?cert_file=…&key_file=… in store)? {said}"),
     ((redis.ConnectionError, OSError), "", "cannot be reached: {said}"),
     (redis.ResponseError, "", "refuses: {said}"),
     (Exception, "", "gives an answer that makes no sense"),

@@ -63,11 +63,15 @@ class _Thread:
 
 
 class SqliteStore:
-    """A store in the file *path*; *clock* gives Unix seconds for claims."""
+    """A store in the file *path*; *clock* gives Unix seconds for claims.
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+    With *corp_id* it is that company's, from its first opening on: two companies' members may have the same ids.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float], corp_id: str = "") -> None:
         self._path = path
         self._clock = clock
+        self._corp_id = corp_id
         self._writer = _Thread("ledger-write", path)
         self._reader = _Thread("ledger-read", path)
 
@@ -78,6 +82,8 @@ class SqliteStore:
     async def open(self) -> None:
         await self._writer.run(Database.create)
         await self._writer.run(_examined, OPENING_S)
+        if self._corp_id:
+            await self._writer.run(lambda database: _owned(database, self._corp_id))
 
     async def close(self) -> None:
         await self._writer.close()
@@ -132,7 +138,17 @@ def _examined(database: Database) -> None:
     with database.connection() as connection:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise LedgerBroken(f"{database.path} is corrupted ({found}); put its backup there")
+        fix = f"put its backup there, and take away {database.path.name}-wal and -shm: they are not of the backup"
+        raise LedgerBroken(f"{database.path} is corrupted ({' '.join(found.split())}); {fix}")
+
+
+def _owned(database: Database, corp_id: str) -> None:
+    with database.connection() as connection:
+        found = connection.execute("SELECT position FROM mark WHERE name = 'corp'").fetchone()
+    if not found:
+        _keep_mark(database, "corp", corp_id)
+    elif found[0] != corp_id:
+        raise LedgerBroken(f"{database.path} is the ledger of {found[0]}; give {corp_id} one of its own")
 
 
 def _append(database: Database, records: Sequence[Record]) -> list[Entry]:

@@ -20,4 +20,4 @@ def store_at(address: str, owner: str, clock: Callable[[], float]) -> Store:
             missing = f"store: Redis needs a further package ({error.name}): pip install 'wecom-gateway[redis]'"
             raise ConfigError([missing]) from None
         return RedisStore(RedisUrl.parse(address), owner, clock)
-    return SqliteStore(Path("/" + address.removeprefix("sqlite:").lstrip("/")), clock)
+    return SqliteStore(Path("/" + address.removeprefix("sqlite:").lstrip("/")), clock, owner.partition(":")[0])

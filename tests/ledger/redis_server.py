@@ -30,9 +30,16 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    def settle(self, *lines: str) -> None:
+        """Write its own file of settings, which a sentinel needs."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "redis.conf").write_text("\n".join(lines) + "\n", "utf-8")
+
     async def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        command = ("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "")
+        (self.folder / "redis.conf").touch()  # into which sentinels and servers write what they learn
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "")
+        command = ("redis-server", str(self.folder / "redis.conf"), *place)
         self._process = await asyncio.create_subprocess_exec(
             *command, *self.options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )

@@ -344,6 +344,32 @@ async def test_the_log_tells_once(start: Start, file: Path, caplog: pytest.LogCa
     assert len([line for line in caplog.messages if "was deleted" in line and "not heard of" not in line]) == 1
 
 
+class AwayStore(SqliteStore):
+    """Away for *times* readings; ``back`` once one is answered."""
+
+    def __init__(self, file: Path, clock: Clock, times: int) -> None:
+        super().__init__(file, clock)
+        self.times = times
+        self.back = asyncio.Event()
+
+    async def wait(self, after: str, timeout_s: float) -> None:
+        if self.times:
+            self.times -= 1
+            raise LedgerUnavailable("away")
+        self.back.set()
+        await super().wait(after, timeout_s)
+
+
+async def test_a_store_that_is_back_is_read_at_once(file: Path, clock: Clock) -> None:
+    """Within the second that a confirmed revocation may take everywhere: eight times in vain cost less than eight seconds."""
+    store = AwayStore(file, clock, 8)
+    ledger = Ledger(store, Standing(), clock)
+    await ledger.start()
+    async with asyncio.timeout(6):
+        await store.back.wait()
+    await ledger.close()
+
+
 class BreakingStore(SqliteStore):
     """Its connection breaks at the moment the wait on it is cancelled, and that is all that the waiting hears of."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -343,41 +342,6 @@ async def test_a_cluster_is_refused(opened: Opened, tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         with pytest.raises(LedgerBroken, match="is a Redis Cluster"):
             await opened(server.url).append([RECORD])
-
-
-async def test_a_unix_socket_serves(opened: Opened, tmp_path: Path) -> None:
-    """unix:// reaches a Redis without a port."""
-    path = tmp_path / "redis.sock"
-    async with running(tmp_path / "redis", "--unixsocket", str(path)):
-        store = opened(f"unix://{path}?db=2")
-        await store.append([RECORD])
-
-        assert await members(store) == ["zhangsan"]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself; its key beside it."""
-    path = tmp_path / "cert.pem"
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=redis"
-    to = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", str(path))
-    subprocess.run([*make.split(), *to], check=True, capture_output=True)
-    return path
-
-
-async def test_tls_needs_a_certificate_that_we_trust(opened: Opened, tmp_path: Path, certificate: Path) -> None:
-    """rediss:// works with the CA named by ca_file, and refuses a certificate that nobody vouches for."""
-    files = ("--tls-cert-file", str(certificate), "--tls-key-file", f"{certificate}.key", "--tls-auth-clients", "no")
-    port = free_port()
-    async with running(tmp_path / "redis", "--tls-port", str(port), "--tls-ca-cert-file", str(certificate), *files):
-        store = opened(f"rediss://127.0.0.1:{port}?ca_file={certificate}")
-        await store.append([RECORD])
-        assert await members(store) == ["zhangsan"]
-
-        with pytest.raises(LedgerUnavailable, match="name its CA by"):
-            await opened(f"rediss://127.0.0.1:{port}").open()
-        with pytest.raises(LedgerUnavailable):
-            await opened(f"redis://127.0.0.1:{port}").open()
 
 
 async def test_a_name_that_does_not_exist_is_told(opened: Opened) -> None:

@@ -244,6 +244,17 @@ async def test_corps_and_prefixes_do_not_mix(opened: Opened, server: RedisServer
     assert [await everything(store) for store in stores] == [["m0"], ["m1"], ["m2"], ["m3"]]
 
 
+async def test_one_prefix_is_one_companys(opened: Opened, server: RedisServer) -> None:
+    """Two companies' members may have the same ids: under a prefix that one has taken, the other's gateway does not start."""
+    url = f"{server.url}?prefix=stage"
+    for owner in ("ww1:1", "ww1:2"):
+        await opened(url, owner).open()
+
+    with pytest.raises(LedgerBroken, match="has the ledger of ww1 under this prefix; give ww2 one of its own"):
+        await opened(url, "ww2:1").open()
+    await opened(server.url, "ww2:1").open()
+
+
 @pytest.mark.parametrize(
     "spoil",
     [("XADD", STREAM, "*", "hello", "world"), ("XADD", STREAM, "*", "d", "x", "k", "revoked", "r", "{")],

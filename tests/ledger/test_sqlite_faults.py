@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -221,6 +222,47 @@ async def test_a_start_on_a_file_that_cannot_be_trusted(
         await asyncio.wait_for(start(make_config()), 10)
 
 
+WRITE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from gateway.ledger.sqlite import SqliteStore
+from gateway.records import Record
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), lambda: 1.0)
+    await store.open()
+    await store.append([Record("blocked", 1.0, member="m" * 900) for _ in range(40)])
+    for _ in range(900):
+        await store.append([Record("blocked", 1.0, member="lisi", browser="x" * 900)])
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_a_backup_over_what_a_killed_process_left(
+    start: Start, make_config: MakeConfig, file: Path, tmp_path: Path
+) -> None:
+    """What stands in ``-wal`` is not of the backup: together they are corrupt, and it is said which files to take away."""
+    await written(file)
+    backup = shutil.copy(file, tmp_path / "backup")
+    subprocess.run([sys.executable, "-c", WRITE, str(file)], check=False, timeout=60)
+    shutil.copyfile(backup, file)
+
+    with pytest.raises(ConfigError, match=r"is corrupted .*take away ledger\.sqlite3-wal and -shm"):
+        await start(make_config())
+    for rest in ("-wal", "-shm"):
+        Path(f"{file}{rest}").unlink(missing_ok=True)
+    assert (await start(make_config())).live.now.ledger.ready
+
+
+async def test_a_file_of_another_company(start: Start, make_config: MakeConfig) -> None:
+    """Two companies' members may have the same ids: a second company's gateway does not start on the first one's file."""
+    await start(make_config())
+    await start(make_config(agent_id=1000077))
+
+    with pytest.raises(ConfigError, match=r"^store: .*is the ledger of ww.*; give ww9999999999999999 one of its own"):
+        await start(make_config(corp_id="ww9999999999999999"))
+
+
 async def test_a_folder_that_is_not_there(start: Start, make_config: MakeConfig, tmp_path: Path) -> None:
     """A folder that is missing is a mistake in the settings."""
     with pytest.raises(
@@ -268,3 +310,16 @@ async def test_a_new_file_is_for_its_owner_only(file: Path) -> None:
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     connection.close()
+
+
+async def test_what_root_makes_is_left_to_the_folders_owner(file: Path) -> None:
+    """A command given as root, before the gateway ever ran, makes no file that the gateway cannot open."""
+    if os.geteuid() == 0:
+        os.chown(file.parent, 65534, 65534)
+    store = SqliteStore(file, time.time)
+    await store.open()
+    await store.append([Record("blocked", 1.0, member="lisi")])
+    made = {each.name: each.stat().st_uid for each in file.parent.glob("ledger.sqlite3*")}
+    await store.close()
+
+    assert made == dict.fromkeys([f"ledger.sqlite3{end}" for end in ("", "-wal", "-shm")], file.parent.stat().st_uid)
