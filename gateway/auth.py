@@ -16,7 +16,7 @@ from multidict import istr
 from gateway import rules
 from gateway.errors import Denied, SignInNeeded
 from gateway.keys import Live
-from gateway.member import JWT, encode
+from gateway.member import JWT, PACKED, encode, identity_headers
 from gateway.session import Seen
 from gateway.tokens import Known
 
@@ -47,7 +47,7 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
                 seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=NAVIGATION in asked)
                 now.standing.check(seen)
                 rules.check(seen, rule)
-            response = answer(204, seen.identity)
+            response = answer(204, {PACKED: seen.identity} if PACKED in asked else identity_headers(seen.identity))
             if seen.proof:
                 response.headers[JWT] = seen.proof.at(now.clock())
         except SignInNeeded as needed:

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from multidict import CIMultiDict
-
 from gateway.accounts import Accounts
 from gateway.errors import Denied, LoginFailed, SignInNeeded
-from gateway.member import JWT, Member, identity_headers
+from gateway.member import JWT, Member, identity, identity_headers
 from gateway.proof import Proof, Prover
 from gateway.sealing import Forged, Sealer
 
@@ -125,7 +123,7 @@ class Seen:
     departments: tuple[int, ...]
     tags: Mapping[int, bool]
     partial: bool
-    identity: CIMultiDict[str]  #: each answer adds to a copy
+    identity: str  #: as :func:`gateway.member.identity` packs it
     proof: Proof | None = None
 
     @classmethod
@@ -142,7 +140,7 @@ class Seen:
             session.departments,
             session.tags,
             session.partial,
-            CIMultiDict(identity_headers(session, raw=raw)),
+            identity(session, raw=raw),
             proof,
         )
 
@@ -213,10 +211,10 @@ class Sessions:
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
         value = self._sealer.sign(PURPOSE, self._claims(session))
-        announced = identity_headers(session, raw=self._raw_headers)
+        announced = identity_headers(identity(session, raw=self._raw_headers))
         if proof := self._proof(session):
-            announced.append((JWT, proof.at(session.renewed)))
-        headers = sum(len(name) + len(text.encode()) + 4 for name, text in announced)
+            announced[JWT] = proof.at(session.renewed)
+        headers = sum(len(name) + len(text.encode()) + 4 for name, text in announced.items())
         for what, size, limit in (("session cookie", len(value), MAX_BYTES), ("identity headers", headers, MAX_HEADER_BYTES)):
             if size > limit:
                 raise LoginFailed(

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from multidict import CIMultiDict
-
 from gateway.accounts import Accounts, Holders
 from gateway.errors import Denied, SignInNeeded
-from gateway.member import Member, identity_headers
+from gateway.member import Member, identity
 from gateway.proof import Proof, Prover
 from gateway.rules import Rule
 from gateway.sealing import Forged, Sealer
@@ -62,14 +60,14 @@ class Known:
 
     token: Token
     rules: frozenset[str]
-    identity: CIMultiDict[str]  #: each answer adds to a copy
+    identity: str  #: as :func:`gateway.member.identity` packs it
     proof: Proof | None = None  #: for the site that it is used at
     acting: Seen | None = None  #: the member it acts for
 
 
 @dataclass(frozen=True, slots=True)
 class _Announced:
-    """A token as :func:`gateway.member.identity_headers` wants it: no department, no detail."""
+    """A token as :func:`gateway.member.identity` wants it: no department, no detail."""
 
     member: Member
     corp_id: str
@@ -161,9 +159,9 @@ class Tokens:
         token = self.genuine(carried(credentials))
         member = Member(token.user_id, token.member_name or token.name)
         announced = _Announced(member, token.corp_id, token.account or token.user_id)
-        headers = CIMultiDict(identity_headers(announced, raw=self._raw_headers, kind=KIND))
+        packed = identity(announced, raw=self._raw_headers, kind=KIND)
         proof = self._prover.proof(site, announced, kind=KIND, ends=token.ends) if self._prover else None
-        known = Known(token, frozenset(token.rules), headers, proof, _acting(token) if token.member else None)
+        known = Known(token, frozenset(token.rules), packed, proof, _acting(token) if token.member else None)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
         self._known[site, credentials] = known
@@ -185,7 +183,7 @@ class Tokens:
 def _acting(token: Token) -> Seen:
     """The member of *token* as one who is here, of no site: no reading finds that its data has changed."""
     times = token.issued, token.issued, token.ends, token.issued
-    return Seen(token.id, token.member, "", *times, (), (), {}, partial=False, identity=CIMultiDict())
+    return Seen(token.id, token.member, "", *times, (), (), {}, partial=False, identity="")
 
 
 def carried(credentials: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from gateway.member import IDENTITY
+from gateway.member import IDENTITY, identity_headers
 from gateway.session import Presence, Seen
 
 EARLY = 0.75
@@ -27,7 +27,8 @@ _TOLD = tuple(name for name in IDENTITY if name.removeprefix("X-WeCom-") in ("Ac
 
 def told_by(seen: Seen) -> str:
     """A digest of what WeCom told about the member of *seen*, the same in every process; without what a user_ticket brought."""
-    told = [seen.departments, seen.leader_of, sorted(seen.tags.items()), [seen.identity.get(name, "") for name in _TOLD]]
+    announced = identity_headers(seen.identity)
+    told = [seen.departments, seen.leader_of, sorted(seen.tags.items()), [announced.get(name, "") for name in _TOLD]]
     return blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
 
 

@@ -17,7 +17,7 @@ import pytest
 from gateway import config
 from gateway.accounts import Source
 from gateway.cli import cli
-from gateway.member import NOT_ACTIVE, Member, identity_headers
+from gateway.member import IDENTITY, NOT_ACTIVE, Member, identity, identity_headers
 from gateway.secret import Secret
 from gateway.session import Session
 from gateway.urls import Origin
@@ -163,8 +163,15 @@ def test_every_identity_header_is_documented() -> None:
     """What the gateway announces is what nginx passes on, and the README lists it with its variable."""
     sent = headers_sent("identity.conf")
 
-    assert {str(name) for name, _ in identity_headers(full_session())} <= set(sent)
+    assert {*map(str, identity_headers(identity(full_session())))} <= set(sent)
     assert {name: cells[0].strip("`") for name, cells in rows("headers").items()} == sent
+
+
+def test_nginx_unpacks_what_the_gateway_packs() -> None:
+    """The fields of the one header that names the member, in their order."""
+    fields = re.findall(r"\(\?<wecom_(\w+)>\[\^\\t\]", (NGINX / "http.conf").read_text("utf-8"))
+
+    assert fields == [name.removeprefix("X-WeCom-").lower() for name in IDENTITY]
 
 
 def test_public_pages_carry_no_identity() -> None:
@@ -174,14 +181,15 @@ def test_public_pages_carry_no_identity() -> None:
 
 def test_every_identity_header_is_captured() -> None:
     """member.conf fills the variable of every identity header, and http.conf gives each a default."""
-    captures = dict(
-        re.findall(r"^auth_request_set (\$\w+) \$upstream_http_(\w+);", (NGINX / "member.conf").read_text("utf-8"), re.MULTILINE)
-    )
-    defaults = re.findall(r'^map "" (\$\w+) \{ default ""; \}', (NGINX / "http.conf").read_text("utf-8"), re.MULTILINE)
-    wanted = {variable: name.lower().replace("-", "_") for name, variable in headers_sent("identity.conf").items()}
+    member, http = ((NGINX / name).read_text("utf-8") for name in ("member.conf", "http.conf"))
+    headers = re.findall(r"^auth_request_set \$(\w+) \$upstream_http_x_(\w+);", member, re.MULTILINE)
+    unpacked = re.findall(r"\(\?<(wecom_\w+)>\[\^\\t\]", http)
+    defaults = re.findall(r'^map "" \$(\w+) \{ default ""; \}', http, re.MULTILINE)
+    sent = {name.lower().replace("x-", "").replace("-", "_") for name in headers_sent("identity.conf")}
 
-    assert captures == wanted | {"$wecom_reason": "x_wecom_reason", "$wecom_rule": "x_wecom_rule"}
-    assert set(captures) <= set(defaults)
+    assert [name for name, _ in headers] == [header for _, header in headers]
+    assert {name for name, _ in headers} | {*unpacked} == sent | {"wecom_reason", "wecom_rule", "wecom_identity"}
+    assert sent | {"wecom_reason", "wecom_rule"} <= set(defaults)
 
 
 @pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))

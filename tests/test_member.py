@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.member import ACTIVE, IDENTITY, NOT_ACTIVE, Member, encode, identity_headers, visible
+from gateway.member import ACTIVE, IDENTITY, NOT_ACTIVE, Member, encode, identity, identity_headers, visible
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ FULL = Announced(
 
 def test_all_headers() -> None:
     """Each value has its header; names are percent-encoded UTF-8, blanks and + too."""
-    assert dict(identity_headers(FULL)) == {
+    assert identity_headers(identity(FULL)) == {
         "X-WeCom-UserId": "ZhangSan",
         "X-WeCom-Account": "1%200086",
         "X-WeCom-Name": "%E5%BC%A0%E4%B8%89",
@@ -57,7 +57,7 @@ def test_all_headers() -> None:
 
 def test_raw_headers_keep_utf8() -> None:
     """With *raw* the texts are the names themselves."""
-    headers = dict(identity_headers(FULL, raw=True))
+    headers = identity_headers(identity(FULL, raw=True))
 
     assert headers["X-WeCom-Name"] == "张三"
     assert headers["X-WeCom-Position"] == "R&D 工程师"
@@ -65,7 +65,7 @@ def test_raw_headers_keep_utf8() -> None:
 
 def test_what_is_empty_is_not_sent() -> None:
     """What was not asked for or not granted has no header at all."""
-    assert [name for name, _ in identity_headers(Announced())] == [
+    assert list(identity_headers(identity(Announced()))) == [
         "X-WeCom-UserId",
         "X-WeCom-Account",
         "X-WeCom-CorpId",
@@ -75,7 +75,7 @@ def test_what_is_empty_is_not_sent() -> None:
 
 def test_names_are_the_documented_ones() -> None:
     """No header comes that nginx's snippets do not know."""
-    assert {name for name, _ in identity_headers(FULL)} == set(IDENTITY)
+    assert identity_headers(identity(FULL)).keys() == set(IDENTITY)
 
 
 @given(st.text(st.characters(), max_size=60))
@@ -88,7 +88,9 @@ def test_no_name_breaks_a_header(name: str) -> None:
     announced = Announced(Member("zhangsan", name=name, position=name, alias=name), account=name)
 
     for raw in (False, True):
-        for header, value in identity_headers(announced, raw=raw):
+        packed = identity(announced, raw=raw)
+        assert packed.count("\t") == len(IDENTITY) - 1
+        for header, value in identity_headers(packed).items():
             assert value.isprintable(), header
             assert value.encode("utf-8")
             assert raw or (value.isascii() and " " not in value)

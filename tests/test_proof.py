@@ -26,7 +26,7 @@ from joserfc.jwk import KeySet
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.errors import LoginFailed
-from gateway.member import JWT, Member
+from gateway.member import JWT, Member, identity_headers
 from gateway.proof import AGAIN_S, LIFETIME_S, Proof, Prover
 from gateway.rules import Rules
 from gateway.sandbox import Sandbox
@@ -455,4 +455,4 @@ def test_a_token_has_one_for_each_site() -> None:
     }
     assert claims["erp"]["aud"] == ERP
     assert claims["wiki"] is None
-    assert JWT not in known.identity
+    assert JWT not in identity_headers(known.identity)

@@ -19,7 +19,7 @@ from gateway.accounts import Accounts, Holders, Source
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.errors import Denied, SignInNeeded
-from gateway.member import Member
+from gateway.member import Member, identity_headers
 from gateway.rules import Rule
 from gateway.sealing import Sealer
 from gateway.secret import Secret
@@ -134,7 +134,7 @@ class TestWhoItIs:
 
     def test_a_machine_is_called_by_its_token(self, machine: Machine) -> None:
         """A colon cannot occur in a member's id, so no member is meant."""
-        assert dict(machine.seen(f"Bearer {machine.seal()}").identity) == {
+        assert identity_headers(machine.seen(f"Bearer {machine.seal()}").identity) == {
             "X-WeCom-UserId": "token:ci",
             "X-WeCom-Account": "token:ci",
             "X-WeCom-Name": "ci",
@@ -144,7 +144,7 @@ class TestWhoItIs:
 
     def test_acting_for_a_member_it_has_the_member_s_names(self, machine: Machine) -> None:
         """Id, account and name of the member; the kind tells that no person is there; no department."""
-        assert dict(machine.seen(f"Bearer {machine.seal(ACTING)}").identity) == {
+        assert identity_headers(machine.seen(f"Bearer {machine.seal(ACTING)}").identity) == {
             "X-WeCom-UserId": "ZhangSan",
             "X-WeCom-Account": "10086",
             "X-WeCom-Name": "%E5%BC%A0%E4%B8%89",

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import gateway.member
+
 SNIPPETS = Path(__file__).resolve().parents[2] / "nginx"
 
 IDENTITY = {
@@ -85,7 +87,7 @@ class Behind:
     async def check(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer as the contract says; a session named ``answer-STATUS``, ``closed``, ``half``, ``silent`` breaks it."""
         self.checks.append(_received(request))
-        session = request.headers.get("X-WeCom-Session", "")
+        session = request.headers.get("X-WeCom-Session", "").partition(".")[0]
         assert request.transport
         if session.startswith("answer-"):
             return web.Response(status=int(session[7:]), headers={"Location": "/elsewhere"})
@@ -105,7 +107,7 @@ class Behind:
         extra = {"X-WeCom-Departments": ",".join(["123456"] * 1500)} if session == "big" else {}
         if self.holds:
             extra["X-Accel-Expires"] = self.holds
-        return web.Response(status=204, headers=IDENTITY | extra)
+        return web.Response(status=204, headers=_told(IDENTITY | extra))
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer ``login`` and ``denied`` as the gateway would, without reading a body; echo any other page."""
@@ -132,6 +134,12 @@ class Behind:
         _, _, wanted = request.path.partition("app-")
         status = int(wanted) if wanted.isdigit() else 200
         return web.Response(status=status, text=f"the app, {length} bytes", headers={"WWW-Authenticate": "Basic"})
+
+
+def _told(headers: Mapping[str, str]) -> dict[str, str]:
+    """The answer's headers, those of the identity packed into one as gateway.conf asks for."""
+    packed = "\t".join(headers[name] for name in gateway.member.IDENTITY)
+    return {gateway.member.PACKED: packed} | {name: headers[name] for name in headers if name not in gateway.member.IDENTITY}
 
 
 def _received(request: web.BaseRequest, length: int = 0) -> Received:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import re
 import secrets
@@ -30,7 +31,14 @@ FILES = {
     "files/page": "PAGE",
 }
 CLIENTS = 8
-GOOD = {"Cookie": f"{SESSION}=good"}
+
+
+def sealed(session: str) -> str:
+    """A value for the scripted gateway that ends as a real one does, in a signature."""
+    return f"{session}.{hashlib.sha256(session.encode()).hexdigest()[:43]}"
+
+
+GOOD = {"Cookie": f"{SESSION}={sealed('good')}"}
 NAVIGATE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 LOCATIONS = """
@@ -165,7 +173,7 @@ class TestKey:
     @pytest.mark.parametrize(
         "first, second",
         [
-            pytest.param({}, {"headers": {"Cookie": f"{SESSION}=good; a=b"}}, id="other cookies"),
+            pytest.param({}, {"headers": {"Cookie": GOOD["Cookie"] + "; a=b"}}, id="other cookies"),
             pytest.param({}, {"headers": GOOD | {"User-Agent": "another", "X-WeCom-Session": "x"}}, id="other headers"),
             pytest.param({}, {"uri": "/files/page?a=1"}, id="query"),
             pytest.param({}, {"uri": "/another"}, id="path"),
@@ -183,11 +191,11 @@ class TestKey:
     @pytest.mark.parametrize(
         "other",
         [
-            pytest.param({"headers": {"Cookie": f"{SESSION}=big"}}, id="session"),
+            pytest.param({"headers": {"Cookie": f"{SESSION}={sealed('big')}"}}, id="session"),
             pytest.param({"headers": GOOD | NAVIGATE}, id="navigation"),
             pytest.param({"uri": "/ruled/"}, id="rule"),
             pytest.param({"host": "key.another.test"}, id="host"),
-            pytest.param({"host": "plain.test", "headers": {"Cookie": "wecom_session=good"}}, id="site"),
+            pytest.param({"host": "plain.test", "headers": {"Cookie": f"wecom_session={sealed('good')}"}}, id="site"),
             pytest.param(
                 {"method": "OPTIONS", "headers": GOOD | {"Origin": "http://a", "Access-Control-Request-Method": "PUT"}},
                 id="preflight",
@@ -201,19 +209,24 @@ class TestKey:
 
     def test_a_session_that_is_refused_for_pages_only(self, shared, found, hosts) -> None:
         """A page that is to be renewed is not let in by the answer for its images."""
-        renew, host = {"Cookie": f"{SESSION}=renew"}, "renewed.test"
+        renew, host = {"Cookie": f"{SESSION}={sealed('renew')}"}, "renewed.test"
         found = partial(found, host=host)
 
         assert [found(headers=renew), found(headers=renew)] == ["MISS", "HIT"]
         assert shared.get("/files/page", renew | NAVIGATE, host=host).status == 302
         assert found(headers=renew) == "HIT"
 
+    def test_a_value_without_a_signature_is_asked_for_each_time(self, found, behind) -> None:
+        """Nothing would tell it from another."""
+        assert [found(headers={"Cookie": f"{SESSION}=good"}) for _ in range(2)] == [""] * 2
+        assert len(behind.checks) == 2
+
     def test_no_words_can_be_shifted_from_one_part_to_the_next(self, shared, found, behind) -> None:
         """What a client can choose holds no space: the key's parts cannot be confused."""
-        assert found(headers={"Cookie": f"{SESSION}=  good  "}) == "MISS"
-        found(headers={"Cookie": f"{SESSION}=1 good"})
+        assert found(headers={"Cookie": f"{SESSION}=  {sealed('good')}  "}) == "MISS"
+        found(headers={"Cookie": f"{SESSION}=1 {sealed('good')}"})
 
-        assert [check.header("X-WeCom-Session") for check in behind.checks] == ["good", None]
+        assert [check.header("X-WeCom-Session") for check in behind.checks] == [sealed("good"), None]
         assert all(len(key.split(" ")) == 6 for key in keys(shared.prefix / "answers"))
 
     def test_the_second_comes_first(self, run_nginx, behind) -> None:
@@ -257,13 +270,13 @@ class TestNeverKept:
         """A request with Authorization gets no kept answer, and its own answer is kept for nobody."""
         authorized = GOOD | {"Authorization": value}
 
-        assert [found(headers=authorized), found(), found(headers=authorized), found()] == ["BYPASS", "MISS", "BYPASS", "HIT"]
+        assert [found(headers=authorized), found(), found(headers=authorized), found()] == ["", "MISS", "", "HIT"]
 
     @pytest.mark.parametrize("what", [{"Upgrade": "websocket"}, {"Accept": "text/event-stream"}], ids=["websocket", "events"])
     def test_what_stays_open_is_asked_each_time(self, found, what) -> None:
         """It would hold its answer's file as long, and in time be an alert in the log."""
         assert found() == "MISS"
-        assert found(headers=GOOD | what) == "BYPASS"
+        assert found(headers=GOOD | what) == ""
 
 
 class TestOperatorsOwn:
@@ -321,11 +334,13 @@ class TestFiles:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(file.stat().st_mode) for file in folder.rglob("*") if file.is_file()} == {0o600}
 
-    def test_sessions_are_in_it_as_they_are(self, shared, found) -> None:
-        """The danger that the header names is real: a session value stands in a file's name of the question."""
+    def test_the_signature_is_in_it_the_session_is_not(self, shared, found) -> None:
+        """A file says for which signature it is; what stands before that in the cookie is in none."""
         found()
+        folder = shared.prefix / "answers"
 
-        assert any(key.endswith(" good") for key in keys(shared.prefix / "answers"))
+        assert any(key.endswith(f" {sealed('good').partition('.')[2]}") for key in keys(folder))
+        assert not [file for file in folder.rglob("*") if file.is_file() and b"good." in file.read_bytes()]
 
     def test_a_flood_of_forged_cookies_finds_its_bound(self, run_nginx, behind) -> None:
         """With the zone full of garbage, a member is still let in and nothing critical is logged."""
@@ -570,7 +585,7 @@ class TestTwoMembers:
 
     async def test_trap_a_key_without_the_session(self, real, behind) -> None:
         """What the key must not leave out: without the session one is taken for the other."""
-        nginx = real.nginx(edits=((' $wecom_session"', '"'),))
+        nginx = real.nginx(edits=((' $wecom_signature"', '"'),))
         for member in ("zhangsan", "lisi"):
             async with Hammer(nginx, real.signed_in(member) | {"X-Me": member}, "/app").going(1) as hammer:
                 await hammer.answered(50)

@@ -6,7 +6,7 @@ import pytest
 
 NAIVE = """
     set $wecom_gateway here;
-    set $wecom_primed $wecom_cookie;
+    if ($http_cookie ~ "__Host-wecom_session=(?<wecom_session>[a-z]+)") { }
     location /_wecom/auth { internal; proxy_pass http://wecom_check; proxy_set_header X-WeCom-Session $wecom_session; }
     location @wecom_login { return 401; }
     location @wecom_denied { return 403; }

@@ -84,10 +84,10 @@ HOSTS = pytest.mark.parametrize("host", list(NAMES))
 
 
 def session_in(cookie: str, name: str) -> str:
-    """The reference: the first cookie of that name, if its value is in our alphabet."""
+    """The reference: the first cookie of that name, if its value is visible ASCII."""
     for key, equals, value in (part.partition("=") for part in cookie.split(";")):
         if equals and key.strip(" \t") == name:
-            return value.strip(" \t") if re.fullmatch(r"[A-Za-z0-9_.-]{1,4000}", value.strip(" \t")) else ""
+            return value.strip(" \t") if re.fullmatch("[!-~]{1,4000}", value.strip(" \t")) else ""
     return ""
 
 
@@ -113,10 +113,10 @@ class TestFound:
     @HOSTS
     @pytest.mark.parametrize(
         "look_alike",
-        ["x{}=good", "{}x=good", "{}", "x={}=good", "{}.=good", '{}="good"', "{}=go od", "{}=go\xe4d", "{}=", OVERLONG],
+        ["x{}=good", "{}x=good", "{}", "x={}=good", "{}.=good", "{}=go od", "{}=go\xe4d", "{}=", OVERLONG],
     )
     def test_look_alikes_are_none(self, nginx, behind, host, look_alike) -> None:
-        """Another name, a quoted, cut or overlong value is no session."""
+        """Another name, a cut or overlong value is no session."""
         nginx.get("/files/x", {"Cookie": look_alike.format(NAMES[host])}, host=host)
 
         assert behind.checks[0].header("X-WeCom-Session") is None

@@ -140,6 +140,16 @@ class TestTheRest:
 
         assert behind.app[0].header("Host") == told
 
+    @pytest.mark.parametrize("uri", ["/x", "/public/x"])
+    @pytest.mark.parametrize("name", ["X-Original-URL", "X-Rewrite-URL", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto"])
+    def test_no_other_spelling_says_another_thing(self, nginx, behind, uri, name) -> None:
+        """Under ``underscores_in_headers on`` CGI and WSGI read ``X_Real_IP`` for ``X-Real-IP``: it does not arrive either."""
+        first, *rest = name.split("-")
+        joined = (zip(joints, rest, strict=True) for joints in itertools.product("-_", repeat=len(rest)))
+        nginx.get(uri, GOOD | {first + "".join(itertools.chain(*each)): "forged" for each in joined})
+
+        assert "forged" not in [value for _, value in behind.app[0].headers]
+
     def test_other_values_by_set(self, nginx, behind) -> None:
         """`set $wecom_upstream_host` and `$wecom_upstream_proto` tell the app something else."""
         nginx.get("/other/x", GOOD)

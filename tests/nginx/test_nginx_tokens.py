@@ -198,7 +198,7 @@ class TestForeign:
         """Without Authorization the check gets no header more than before."""
         nginx.get("/x", GOOD)
 
-        assert behind.checks[0].names == {"host", "x-wecom-session"}
+        assert behind.checks[0].names == {"host", "x-wecom-session", "x-wecom-identity"}
         assert "authorization" not in behind.app[0].names
 
     @settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
