@@ -529,7 +529,7 @@ async def test_revoked_elsewhere_while_a_renewal_waits(
 ) -> None:
     """A revocation by another process between the reading and the signing of a renewal ends the renewed session as well."""
     clock.advance(EVERY_S)
-    sandbox.state.fault("user/get", kind="slow", seconds=0.2, times=1)
+    sandbox.state.fault("user/get", kind="slow", seconds=1, times=1)
     coming = asyncio.create_task(browser.get(HOME))
     while not sandbox.state.counters.running.get("user/get"):
         await asyncio.sleep(0)

@@ -350,7 +350,7 @@ async def test_back_again(browser: Browser, sandbox: Sandbox, clock: Clock) -> N
 
 async def renewing(browser: Browser, sandbox: Sandbox) -> asyncio.Task[Page]:
     """A renewal that is waiting for WeCom."""
-    sandbox.state.fault("user/get", kind="slow", seconds=0.2, times=1)
+    sandbox.state.fault("user/get", kind="slow", seconds=1, times=1)
     coming = asyncio.create_task(browser.get(REPORT))
     await asked(sandbox)
     return coming

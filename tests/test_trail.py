@@ -204,7 +204,7 @@ async def test_the_twin_at_another_process_is_one_sign_in(
     """The same callback sent to two processes at once: one exchange, one record, the same session for both."""
     gateway, other = await start(config), await start(replace(config, listen=make_config().listen))
     callback, first, second = await twins(browse, gateway, other)
-    sandbox.state.fault(EXCHANGE, kind="slow", seconds=0.2)
+    sandbox.state.fault(EXCHANGE, kind="slow", seconds=1)
     pages = await asyncio.gather(first.get(callback), second.get(callback))
     ids = {gateway.live.now.sessions.genuine(each.session(HOME)).id for each in (first, second)}
     store = store_at(config.store, config.owner, clock)
