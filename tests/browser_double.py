@@ -320,9 +320,7 @@ class Browser:
             return page.links[0]
         if "sessionStorage.getItem('wecom:'+s)" in page.text:
             (state,) = re.findall(r'\("([A-Za-z0-9]{32})",document\.links', page.text)
-            host = urlsplit(page.url).hostname or ""
-            self.jar.pop((host, f"/_wecom/callback/{state}", "wecom_fragment"), None)
-            return page.links[0] + self.storage.pop(state, "")
+            return page.links[0] + self.storage.get(state, "")
         return ""
 
 

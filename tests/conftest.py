@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
 
-hypothesis.settings.register_profile("gateway", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile("gateway", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("gateway")
 
 KEY = "k" * 43
@@ -56,24 +57,16 @@ async def sandbox(clock: Clock) -> AsyncIterator[Sandbox]:
         yield sandbox
 
 
-def free_ports(count: int) -> set[int]:
-    """Free ports, each another."""
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return found
+_PORTS = itertools.cycle(random.sample(range(10000, 32000), 22000))
 
 
 def free_port() -> int:
-    """A port below those that outgoing connections take: one of them could have it by the time it is wanted."""
-    while True:
-        port = random.randrange(10000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    """A port that no other call got, below those that outgoing connections take: one could have it by the time it is wanted."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("a cycle does not end")
 
 
 @pytest.fixture
@@ -90,7 +83,7 @@ def make_config(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Config]:
             "store": f"sqlite://{tmp_path}/ledger.sqlite3",
             "recheck": {"every": 0},
             "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
-            "listen": {name: f"127.0.0.1:{port}" for name, port in zip(("check", "pages", "ops"), free_ports(3), strict=True)},
+            "listen": {name: f"127.0.0.1:{free_port()}" for name in ("check", "pages", "ops")},
         }
         for name, value in changes.items():
             table[name] = table.get(name, {}) | value if isinstance(value, dict) else value

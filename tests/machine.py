@@ -18,11 +18,10 @@ import aiohttp
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
 from tests.conftest import WECOM_UA, free_port
+from tests.patience import PATIENCE_S
 
 KEY = "old-key-" + "k" * 32
 LISTENERS = ("check", "pages", "ops")
-SAYS_S = 60
-"""A busy machine takes its time to start a process."""
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Process:
     async def says(self, text: str) -> str:
         """Wait for the next line of its log that holds *text*."""
         try:
-            async with asyncio.timeout(SAYS_S):
+            async with asyncio.timeout(PATIENCE_S):
                 while True:
                     while self._looked_at < len(self.said):
                         self._looked_at += 1
@@ -65,7 +64,7 @@ class Process:
     async def ends(self) -> int:
         """Wait for its end; its exit status."""
         try:
-            async with asyncio.timeout(30):  # what systemd gives it (TimeoutStopSec)
+            async with asyncio.timeout(PATIENCE_S):
                 await asyncio.shield(self.reading)
                 return await self.process.wait()
         except TimeoutError:

@@ -27,6 +27,7 @@ from gateway.sandbox import Sandbox
 from gateway.sandbox.faults import Fault
 from tests.browser_double import Browser
 from tests.conftest import Clock
+from tests.patience import PATIENCE_S
 
 HOME = "http://localhost:8080/"
 OA, ERP = "https://oa.example.com", "https://erp.example.net"
@@ -535,7 +536,7 @@ async def test_second_is_refused_elsewhere(browse: Browse, twins: Gateway, start
     heard = asyncio.Event()
     there.live.now.ledger.subscribe(lambda record: heard.set() if record.kind == "account" else None)
     await browse("zhangsan", at=twins).open(HOME)
-    await asyncio.wait_for(heard.wait(), 10)
+    await asyncio.wait_for(heard.wait(), PATIENCE_S)
     later = await start(make_config(account="extattr:工号"))
 
     pages = [await browse("lisi", at=gateway).open(HOME) for gateway in (there, later)]

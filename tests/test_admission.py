@@ -221,7 +221,7 @@ async def test_details_of_somebody_else(
 ) -> None:
     """Details that WeCom gives for another member are never announced as this one's."""
     sandbox.state.switches.auto_consent = True
-    sandbox.state.fault("user/get", kind="slow", seconds=0.2)
+    sandbox.state.fault("user/get", kind="slow", seconds=1)
     coming = asyncio.create_task(browse("zhangsan", at=asking).open(HOME))
     while not sandbox.state.tickets:
         await asyncio.sleep(0)

@@ -36,7 +36,7 @@ MakeConfig = Callable[..., Config]
 @pytest.fixture
 async def gateway(start: Start, make_config: MakeConfig) -> Gateway:
     """One that does not wait long for WeCom."""
-    return await start(make_config(wecom={"timeout": 1}))
+    return await start(make_config(wecom={"timeout": 2}))
 
 
 # ── WeCom ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -333,7 +333,7 @@ async def raw(address: str, request: bytes) -> tuple[int, bytes]:
     return int(answer.split(b" ", 2)[1]), answer
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     method=st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "OPTIONS"]),
     path=st.sampled_from(PATHS),
@@ -369,7 +369,7 @@ async def test_anything(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR and "stick" not in record.getMessage()]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(junk=st.binary(min_size=1, max_size=200))
 async def test_no_http(gateway: Gateway, caplog: Any, junk: bytes) -> None:
     """Bytes that are no HTTP are refused as such, and do not reach the log."""

@@ -173,7 +173,7 @@ async def test_orderly_end(machine: Machine, number: signal.Signals) -> None:
     """Told to end, it finishes the sign-in that waits for WeCom, answers it, and ends with 0."""
     browser, process = machine.browser(), await machine.running()
     callback = await browser.bring_code(REPORT)
-    machine.sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=0.5)
+    machine.sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=1)
     coming = asyncio.create_task(browser.get(callback))
     while not machine.sandbox.state.counters.running.get("auth/getuserinfo"):
         await asyncio.sleep(0.01)
@@ -300,7 +300,7 @@ async def test_reload_while_wecom_is_asked(browse: Browse, gateway: Gateway, mak
     """A sign-in that waits for WeCom is not lost by a reload."""
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
-    sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=0.2)
+    sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=1)
     coming = asyncio.create_task(browser.get(callback))
     while not sandbox.state.counters.running.get("auth/getuserinfo"):
         await asyncio.sleep(0)

@@ -29,6 +29,7 @@ from gateway.secret import Secret
 from gateway.session import Session, Sessions
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry
+from tests.patience import PATIENCE_S
 
 NOW = 1_800_000_000
 KEY, NEW_KEY, OTHER_KEY = "k" * 43, "n" * 43, "o" * 43
@@ -87,7 +88,7 @@ class Check:
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE_S)
         connection.connect(self._path)
         return connection
 

@@ -372,7 +372,7 @@ async def test_two_at_once(browse: Browse, sandbox: Sandbox) -> None:
     """A callback opened twice at the same time is one sign-in, and both answers bring the cookie."""
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
-    sandbox.state.fault(EXCHANGE, kind="slow", seconds=0.1)
+    sandbox.state.fault(EXCHANGE, kind="slow", seconds=1)
 
     first, second = await asyncio.gather(browser.get(callback), browser.get(callback))
 
@@ -385,7 +385,7 @@ async def test_first_connection_closed(browse: Browse, sandbox: Sandbox) -> None
     """A client that drops its first callback and sends it again (Android does) is signed in by the second."""
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
-    sandbox.state.fault(EXCHANGE, kind="slow", seconds=0.2)
+    sandbox.state.fault(EXCHANGE, kind="slow", seconds=1)
     first = asyncio.create_task(browser.get(callback))
     await asked(sandbox, EXCHANGE)
     first.cancel()
@@ -401,7 +401,7 @@ async def test_browser_gone(browse: Browse, sandbox: Sandbox, caplog: pytest.Log
     """A browser that goes away while WeCom is asked leaves no error behind, and finds its sign-in done when it returns."""
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
-    sandbox.state.fault(EXCHANGE, kind="slow", seconds=0.2)
+    sandbox.state.fault(EXCHANGE, kind="slow", seconds=1)
     gone = asyncio.create_task(browser.get(callback))
     await asked(sandbox, EXCHANGE)
     gone.cancel()
@@ -527,7 +527,7 @@ async def test_revoked_while_wecom_was_asked(browse: Browse, gateway: Gateway, s
     """A revocation that comes while a sign-in is under way ends it: what WeCom said before does not count."""
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
-    sandbox.state.fault("user/get", kind="slow", seconds=0.1)
+    sandbox.state.fault("user/get", kind="slow", seconds=1)
     coming = asyncio.create_task(browser.get(callback))
     await asked(sandbox, "user/get")
     clock.advance(1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
@@ -35,7 +36,7 @@ def wecom_gateway(*arguments: object, **environment: str) -> subprocess.Complete
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WECOM_GATEWAY_")}
     return subprocess.run(
         [sys.executable, "-m", "gateway", *map(str, arguments)],
-        cwd=ROOT, env=inherited | environment, capture_output=True, text=True, encoding="utf-8", timeout=60,
+        cwd=ROOT, env=inherited | environment, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE_S,
     )  # fmt: skip
 
 
@@ -233,7 +234,7 @@ def test_sandbox_says_where_it_is_and_ends_when_told() -> None:
         with urllib.request.urlopen(url[0]) as answer:
             listed = json.load(answer)
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
 
     assert listed
     assert process.returncode == 0
@@ -259,7 +260,7 @@ def test_without_uvloop_it_serves_all_the_same(tmp_path: Path) -> None:
     with started("-c", program, "serve", "--config", path) as process:
         assert f"check unix:{tmp_path}/check" in line_with(process, "listening")
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 0
 
@@ -269,7 +270,11 @@ def test_redis_without_its_package_is_named(settings: Path) -> None:
     settings.write_text('store = "redis://127.0.0.1:1/0"\n' + settings.read_text())
     program = "import sys; sys.modules['redis'] = None; from gateway.cli import main; main()"
     found = subprocess.run(
-        [sys.executable, "-c", program, "serve", "--config", str(settings)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, "serve", "--config", str(settings)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
 
     assert found.returncode == 1

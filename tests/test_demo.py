@@ -20,20 +20,15 @@ from gateway.demo import child
 from gateway.demo.invitation import invitation, tunnel
 from gateway.demo.plan import CannotRun, Plan, Ports, option_of
 from gateway.demo.walk import walk
+from tests.conftest import free_port
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 60
 
 
 def free_ports() -> Ports:
-    """Seven ports nobody listens on, held together so that they differ."""
-    probes = [socket.socket() for _ in asdict(Ports())]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    numbers = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return Ports(*numbers)
+    """Seven ports nobody listens on."""
+    return Ports(*(free_port() for _ in asdict(Ports())))
 
 
 def options(ports: Ports) -> list[str]:

@@ -23,6 +23,7 @@ from gateway.records import Record
 from gateway.sandbox import Sandbox
 from gateway.tokens import Token
 from tests.conftest import KEY, Clock, free_port
+from tests.patience import until, within
 
 DAY = 86400
 CI = Wanted("ci", ("user:lisi",), 90, by="root")
@@ -63,11 +64,13 @@ async def answer(gateway: Gateway, text: str, rule: str = "user:lisi") -> tuple[
         return told.status, told.headers.get("X-WeCom-Reason", "")
 
 
-async def until(gateway: Gateway, text: str, wanted: tuple[int, str], within_s: float = 1.0) -> None:
-    """Ask until the answer is *wanted*; *within_s* at most, as seen by whoever waits."""
-    async with asyncio.timeout(within_s + 0.5):  # a busy machine
-        while await answer(gateway, text) != wanted:
-            await asyncio.sleep(0.02)
+async def told(gateway: Gateway, text: str, wanted: tuple[int, str]) -> None:
+    """Ask until the answer is *wanted*, for a second at most."""
+
+    async def is_told() -> bool:
+        return await answer(gateway, text) == wanted
+
+    await within(1, is_told)
 
 
 class TestIssuing:
@@ -180,13 +183,13 @@ class TestRevoking:
         assert await answer(gateway, text) == (204, "")
 
         assert [each.name for each in await revoke(store, now=clock(), by="root", name="ci")] == ["ci"]
-        await until(gateway, text, (401, "token-revoked"))
+        await told(gateway, text, (401, "token-revoked"))
 
     async def test_by_id_and_no_other(self, made, store, gateway, clock) -> None:
         """The one that was meant."""
         (first, one), (_, other) = await made(), await made(name="other")
         await revoke(store, now=clock(), by="", token_id=first.id)
-        await until(gateway, one, (401, "token-revoked"))
+        await told(gateway, one, (401, "token-revoked"))
 
         assert await answer(gateway, other) == (204, "")
 
@@ -271,14 +274,14 @@ class TestActingForAMember:
         clock.advance(60)
         await store.append([Record(**record, at=clock(), member="ZhangSan")])
 
-        await until(gateway, text, (401, "token-revoked"))
+        await told(gateway, text, (401, "token-revoked"))
         assert [each.revoked for each in await issued(store)] == [True]
 
     async def test_it_stays_ended_when_sessions_are_forgotten(self, made, store, gateway, clock) -> None:
         """A token outlives every session: what ended it is remembered as long."""
         _, text = await made(member="zhangsan", days=366)
         await store.append([Record("revoked", clock(), member="zhangsan")])
-        await until(gateway, text, (401, "token-revoked"))
+        await told(gateway, text, (401, "token-revoked"))
         clock.advance(300 * DAY)
         gateway.live.now.standing.forget_ended(clock())
 
@@ -302,7 +305,7 @@ class TestActingForAMember:
         clock.advance(1)
         _, text = await made(member="zhangsan")
 
-        await until(gateway, text, (204, ""))
+        await told(gateway, text, (204, ""))
 
     async def test_its_use_has_the_member_read_again(self, made, make_config, gateway, sandbox: Sandbox, clock) -> None:
         """Whoever is seen by a token only is found to be gone all the same."""
@@ -331,10 +334,8 @@ class TestTheRegister:
         token, _ = await made(member="zhangsan")
         await revoke(store, now=clock(), by="", name="ci")
         other, text = await made(name="other")
-        await until(gateway, text, (204, ""))
-        async with asyncio.timeout(5):
-            while len(gateway.live.now.standing.records(clock())) < 3:
-                await asyncio.sleep(0.02)
+        await told(gateway, text, (204, ""))
+        await until(lambda: len(gateway.live.now.standing.records(clock())) >= 3)
         for end in ("", "-wal", "-shm"):
             Path(store.address + end).unlink(missing_ok=True)
         Path(store.address).touch()
@@ -342,9 +343,10 @@ class TestTheRegister:
         await anew.open()
         opened.push_async_callback(anew.close)
 
-        async with asyncio.timeout(10):
-            while {(each.id, each.revoked) for each in await issued(anew)} != {(token.id, True), (other.id, False)}:
-                await asyncio.sleep(0.05)
+        async def knows() -> bool:
+            return {(each.id, each.revoked) for each in await issued(anew)} == {(token.id, True), (other.id, False)}
+
+        await until(knows)
 
     @pytest.mark.parametrize("details", [{}, {"id": ""}, {"id": "x"}, {"id": "x", "rules": None}, {"id": "x", "ends": "soon"}])
     async def test_records_of_another_release(self, store, details) -> None:

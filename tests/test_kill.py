@@ -50,7 +50,7 @@ async def test_killed_while_wecom_is_asked(machine: Machine, step: str, after: b
     the page's button, signs in at the next process."""
     browser, process = machine.browser(), await machine.running()
     callback = await browser.bring_code(REPORT)
-    machine.sandbox.state.fault(step, kind="slow", seconds=2, times=1, after=after)
+    machine.sandbox.state.fault(step, kind="hang", times=1, after=after)
     coming = asyncio.create_task(browser.get(callback))
     while not machine.sandbox.state.counters.running.get(step):
         await asyncio.sleep(0.01)
@@ -74,7 +74,7 @@ async def test_killed_while_the_record_is_stored(machine: Machine) -> None:
     """Killed while the ledger is written: the person has no cookie of a sign-in that is not on record, and signs in again."""
     browser, process = machine.browser(), await machine.running()
     callback = await browser.bring_code(REPORT)
-    machine.sandbox.state.fault("user/get", kind="slow", seconds=0.5, times=1)
+    machine.sandbox.state.fault("user/get", kind="slow", seconds=1.5, times=1)
     coming = asyncio.create_task(browser.get(callback))
     while not machine.sandbox.state.counters.running.get("user/get"):
         await asyncio.sleep(0.01)

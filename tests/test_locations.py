@@ -13,6 +13,7 @@ import pytest
 from gateway.locations import CannotTell, find
 from gateway.snippets import install
 from tests.conftest import free_port
+from tests.patience import PATIENCE_S
 
 TREE = """
 location = /exact { RULE1 }
@@ -101,7 +102,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 def test_the_location_is_nginxs(real: tuple[str, Path], uri: str) -> None:
     """The location found is the one that a real nginx answers from."""
     url, conf = real
-    with urllib.request.urlopen(url + uri, timeout=10) as answer:
+    with urllib.request.urlopen(url + uri, timeout=PATIENCE_S) as answer:
         number = answer.read().decode()
 
     assert find(conf, uri).rule == f"user:u{number}"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,7 +40,7 @@ def gateway(installed: Path, *arguments: object) -> subprocess.CompletedProcess[
     """Run ``python -m gateway`` from the installed package and nothing else of ours."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "gateway", *map(str, arguments)],
-        cwd=installed.parent, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=60,
+        cwd=installed.parent, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
 
 

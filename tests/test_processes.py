@@ -23,6 +23,7 @@ from gateway.listeners import Listener, bound
 from gateway.systemd import inherited, notify
 from tests.conftest import free_port
 from tests.machine import Machine, Process, machine_in
+from tests.patience import PATIENCE_S
 
 HOME = "http://localhost:8080/"
 UNITS = Path(__file__).parents[1] / "scripts" / "systemd"
@@ -115,7 +116,7 @@ def connected(address: str) -> socket.socket:
             client.close()
             raise
         return client
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
 
 
 async def test_a_unix_socket_is_taken_over(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ async def activated(machine: Machine, names: str = "check:pages") -> Process:
 
 async def reached(address: str) -> None:
     """Connect once somebody listens."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(OSError):
                 return connected(address).close()
@@ -250,7 +251,7 @@ async def test_systemd_is_told(machine: Machine, tmp_path: Path) -> None:
     """``READY=1`` comes once it listens, ``STOPPING=1`` when it was told to end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(20)
+        systemd.settimeout(PATIENCE_S)
         process = await machine.serve({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         ready = await asyncio.to_thread(systemd.recv, 100)
         status = await ask(machine)
@@ -270,7 +271,7 @@ def test_an_abstract_address_is_told_too() -> None:
     """``@name`` is an abstract socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0wecom-gateway-{os.getpid()}")
-        systemd.settimeout(5)
+        systemd.settimeout(PATIENCE_S)
         notify("READY=1", {"NOTIFY_SOCKET": f"@wecom-gateway-{os.getpid()}"})
 
         assert systemd.recv(100) == b"READY=1"

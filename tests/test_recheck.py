@@ -23,6 +23,7 @@ from gateway.sandbox import Sandbox
 from gateway.sandbox.changes import Changes
 from tests.browser_double import Browser
 from tests.conftest import Clock
+from tests.patience import until, within
 
 HOME = "http://localhost:8080/"
 SESSION = "wecom_session_8080"
@@ -476,9 +477,11 @@ def there(browser: Browser, browse: Browse, second: Gateway) -> Browser:
 
 async def soon(browser: Browser, reason: str) -> None:
     """What one process stores, the other obeys within a second."""
-    async with asyncio.timeout(1):
-        while await verdict(browser) != reason:
-            await asyncio.sleep(0.01)
+
+    async def is_told() -> bool:
+        return await verdict(browser) == reason
+
+    await within(1, is_told)
 
 
 async def test_one_process_reads(
@@ -526,7 +529,7 @@ async def test_revoked_elsewhere_while_a_renewal_waits(
 ) -> None:
     """A revocation by another process between the reading and the signing of a renewal ends the renewed session as well."""
     clock.advance(EVERY_S)
-    sandbox.state.fault("user/get", kind="slow", seconds=0.2, times=1)
+    sandbox.state.fault("user/get", kind="slow", seconds=1, times=1)
     coming = asyncio.create_task(browser.get(HOME))
     while not sandbox.state.counters.running.get("user/get"):
         await asyncio.sleep(0)
@@ -548,9 +551,7 @@ async def test_the_store_is_away(
     assert await noticed(browser, gateway) == "revoked"
     lock.execute("ROLLBACK")
     lock.close()
-    async with asyncio.timeout(5):
-        while gateway.live.now.ledger.queued:
-            await asyncio.sleep(0.01)
+    await until(lambda: not gateway.live.now.ledger.queued)
     assert "revoked zhangsan: in force here, not stored yet" in caplog.text
 
 
@@ -570,9 +571,7 @@ async def test_found_as_the_gateway_ends(
     await asyncio.wait((looking,))
     lock.execute("ROLLBACK")
     lock.close()
-    async with asyncio.timeout(5):
-        while gateway.live.now.ledger.queued:
-            await asyncio.sleep(0.01)
+    await until(lambda: not gateway.live.now.ledger.queued)
     later = await start(make_config())
 
     assert later.live.now.standing.ended(gateway.live.now.sessions.genuine(browser.session(HOME))) == "revoked"
@@ -734,9 +733,7 @@ async def test_every_process_holds(crowd: Crowd, second: Gateway, clock: Clock, 
     crowd.leave(crowd.members)
     clock.advance(EVERY_S)
     await crowd.refused()
-    async with asyncio.timeout(1):
-        while len(second.live.now.hold.members) != 21:
-            await asyncio.sleep(0.01)
+    await within(1, lambda: len(second.live.now.hold.members) == 21)
 
     assert "held" in await problems(second)
 
@@ -805,9 +802,7 @@ async def held(crowd: Crowd, clock: Clock) -> Crowd:
 
 async def decided(crowd: Crowd, left: int) -> None:
     """The running gateway hears of it within a second."""
-    async with asyncio.timeout(1):
-        while len(crowd.gateway.live.now.hold.members) != left:
-            await asyncio.sleep(0.01)
+    await within(1, lambda: len(crowd.gateway.live.now.hold.members) == left)
 
 
 async def test_confirm(held: Crowd, command: Command) -> None:

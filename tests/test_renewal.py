@@ -17,6 +17,7 @@ from gateway.sandbox import Sandbox
 from gateway.session import Session
 from tests.browser_double import Browser, Page
 from tests.conftest import Clock
+from tests.patience import in_time
 
 HOME = "http://localhost:8080/"
 REPORT = "http://localhost:8080/report/7?year=2026"
@@ -257,8 +258,7 @@ async def test_slow_wecom(browser: Browser, sandbox: Sandbox, gateway: Gateway, 
     await gateway.reload(make_config(wecom={"timeout": 60}))
     sandbox.state.fault("user/get", kind="slow", seconds=30)
 
-    async with asyncio.timeout(5):
-        page = await browser.open(REPORT)
+    page = await in_time(browser.open(REPORT), 5)
 
     assert (page.status, page.url) == (200, REPORT)
 
@@ -350,7 +350,7 @@ async def test_back_again(browser: Browser, sandbox: Sandbox, clock: Clock) -> N
 
 async def renewing(browser: Browser, sandbox: Sandbox) -> asyncio.Task[Page]:
     """A renewal that is waiting for WeCom."""
-    sandbox.state.fault("user/get", kind="slow", seconds=0.2, times=1)
+    sandbox.state.fault("user/get", kind="slow", seconds=1, times=1)
     coming = asyncio.create_task(browser.get(REPORT))
     await asked(sandbox)
     return coming

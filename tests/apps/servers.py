@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from tests.conftest import free_port
+from tests.patience import PATIENCE_S
 
 SERVED = Path(__file__).parent / "served"
 
@@ -66,7 +67,7 @@ async def serving(*command: str, ready: str, env: Mapping[str, str] | None = Non
     is_ready = asyncio.Event()
     reading = asyncio.create_task(_read(process.stdout, said, ready.encode(), is_ready))
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await is_ready.wait()
         assert process.returncode is None, said.decode(errors="replace")
         yield

@@ -29,6 +29,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.conftest import WECOM_UA
+from tests.patience import unhurried
 
 NGINX = """
 {user}
@@ -230,6 +231,7 @@ async def running(servers: str, *, folder: Path, hosts: Sequence[str], **changes
         config = _settings(sandbox, folder, hosts, changes)
         gateway = await stack.enter_async_context(Gateway(config, clock=clock))
         snippets.install(folder / "wecom", config)
+        unhurried(folder / "wecom")
         _write(folder, servers.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("/var/log/nginx/", f"{folder}/"))
         await stack.enter_async_context(_nginx(folder, listener))
         yield Stand(folder, port, sandbox, gateway, config, clock, hosts[0])

@@ -10,6 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.stand import Stand, running
+from tests.patience import PATIENCE_S
 
 FLAGS = [
     "--no-sandbox",
@@ -23,7 +24,7 @@ FLAGS = [
     "EXCLUDE localhost, EXCLUDE 127.0.0.1, MAP * ~NOTFOUND",
 ]
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = PATIENCE_S * 1000
 
 NewContext = Callable[..., Awaitable[BrowserContext]]
 StartStand = Callable[..., Awaitable[Stand]]

@@ -27,6 +27,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.browser.legacy import Legacy
+from tests.patience import PATIENCE_S, unhurried
 
 HTTP_SITES = {
     "home": ("localhost", 0),
@@ -133,7 +134,9 @@ class Stand:
         await self.gateway.__aenter__()
 
 
-def settings_for(sandbox: Sandbox, sites: Mapping[str, str], folder: Path, changes: Mapping[str, Any]) -> Config:
+def settings_for(
+    sandbox: Sandbox, sites: Mapping[str, str], folder: Path, changes: Mapping[str, Any], wecom_has_s: int = PATIENCE_S
+) -> Config:
     table: dict[str, Any] = {
         "corp_id": sandbox.state.corp_id,
         "agent_id": sandbox.state.agent_id,
@@ -142,7 +145,7 @@ def settings_for(sandbox: Sandbox, sites: Mapping[str, str], folder: Path, chang
         "contact": "信息部 8001",
         "store": f"sqlite://{folder}/ledger.sqlite3",
         "site": [{"name": name, "public_url": url} for name, url in sites.items()],
-        "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": 3},
+        "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": wecom_has_s},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},
     }
     return settings.from_mapping(table | dict(changes), {})
@@ -156,12 +159,14 @@ async def running(
     nginx: Mapping[str, str] | None = None,
     also_http: str = "",
     other_key_checks: bool = False,
+    wecom_has_s: int = PATIENCE_S,
     **changes: Any,
 ) -> AsyncIterator[Stand]:
     """Start an installation.
 
     *nginx* replaces texts of ``upstream.conf``, *changes* settings; *also_http* is a site of https that is served by plain
-    http as well; *other_key_checks* lets a gateway with another signing key answer nginx's question.
+    http as well; *other_key_checks* lets a gateway with another signing key answer nginx's question; *wecom_has_s* is the
+    time for each call of WeCom.
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wecom-")))
@@ -172,7 +177,7 @@ async def running(
         clock = Clock()
         domain = urls[callback].partition("//")[2]
         sandbox = await stack.enter_async_context(Sandbox.start(clock=clock, oauth_domain=domain))
-        config = settings_for(sandbox, urls, folder, {"callback_site": callback} | changes)
+        config = settings_for(sandbox, urls, folder, {"callback_site": callback} | changes, wecom_has_s)
         gateway = Gateway(config, clock=clock)
         stand = Stand(scheme, folder, sites, ports, sandbox, clock, config, gateway, sockets[2].getsockname()[1])
         await stand.gateway.__aenter__()
@@ -211,6 +216,7 @@ async def _other_key(stack: contextlib.AsyncExitStack, stand: Stand) -> Mapping[
 def _configure(stand: Stand, app: str, replaced: Mapping[str, str], also_http: str) -> None:
     folder, secure = stand.folder, stand.scheme == "https"
     snippets.install(folder / "wecom", stand.config)
+    unhurried(folder / "wecom")
     upstream = folder / "wecom" / "upstream.conf"
     text = upstream.read_text("utf-8")
     for old, new in replaced.items():

@@ -100,7 +100,6 @@ async def test_private_details_need_consent(start_stand: StartStand, new_context
 async def test_forty_tabs_at_once(stand: Stand, new_context: NewContext) -> None:
     """A restored window of forty tabs, nobody signed in and not one cookie: each tab ends on its own page."""
     context = await new_context(stand, user_agent=WECOM)
-    context.set_default_timeout(90_000)
     tabs = [await context.new_page() for _ in range(40)]
     links = [stand.url("home", f"/page/{number}?n={number}#n{number}") for number in range(40)]
     await asyncio.gather(*(tab.goto(link) for tab, link in zip(tabs, links, strict=True)))

@@ -135,8 +135,12 @@ async def test_the_kind_page_leads_on(stand: Stand, page: Page) -> None:
     ],
     ids=["silent", "nonsense", "busy", "misconfigured"],
 )
-async def test_wecom_is_down_for_a_while(stand: Stand, page: Page, path: str, how: dict[str, object], title: str) -> None:
+async def test_wecom_is_down_for_a_while(
+    start_stand: StartStand, new_context: NewContext, path: str, how: dict[str, object], title: str
+) -> None:
     """A person who signs in while WeCom does not work reads so; later the button leads to the page first asked for."""
+    stand = await start_stand(wecom_has_s=3)
+    page = await (await new_context(stand)).new_page()
     await page.goto(stand.url("home", "/report?a=%26#2"))
     await at_qr(page, stand)
     stand.sandbox.state.fault(path, **how)

@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from tests.conftest import free_port
+from tests.patience import PATIENCE_S
 
 SAFE = ("--appendonly", "yes", "--appendfsync", "always")
 READY = (b"Ready to accept connections", b"MASTER MODE", b"Sentinel ID is")
@@ -45,7 +46,7 @@ class RedisServer:
         )
         assert self._process.stdout is not None
         said = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not any(word in said for word in READY):
                 said += (line := await self._process.stdout.readline())
                 assert line, f"redis-server has not started: {said.decode()}"

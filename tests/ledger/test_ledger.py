@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from gateway.ledger.outbox import LIMIT
 from gateway.ledger.sqlite import SqliteStore
 from gateway.standing import Standing
 from tests.conftest import Clock
+from tests.patience import PATIENCE_S, until, within
 
 T = 1_800_000_000.0
 
@@ -76,12 +76,6 @@ def away(file: Path) -> Iterator[None]:
     file.with_suffix(".away").rename(file)
 
 
-async def becomes(true: Callable[[], object], within_s: float = 10) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
 def block(user_id: str) -> Record:
     return Record("blocked", T, member=user_id)
 
@@ -99,11 +93,9 @@ class TestFollowing:
     async def test_others_within_a_second(self, start: Start) -> None:
         """What another process appended is in force within a second."""
         one, other = await start(), await start()
-        began = time.monotonic()
         await one.ledger.append(block("lisi"))
-        await becomes(lambda: other.blocked("lisi"))
 
-        assert time.monotonic() - began < 1
+        await within(1, lambda: other.blocked("lisi"))
 
     async def test_after_a_start(self, start: Start) -> None:
         """A process that starts later knows everything before it is ready."""
@@ -121,7 +113,7 @@ class TestFollowing:
             await one.ledger.append(block("lisi"))
             await other.ledger.append(Record("unblocked", T, member="lisi"))
         await one.ledger.append(block("last"))
-        await becomes(lambda: other.blocked("last"))
+        await until(lambda: other.blocked("last"))
 
         assert not one.blocked("lisi")
         assert not other.blocked("lisi")
@@ -131,7 +123,7 @@ class TestFollowing:
         first = await start()
         signed_in = Record("signed-in", T, member="lisi")
         await first.ledger.append(signed_in, block("lisi"))
-        await becomes(lambda: signed_in in first.heard)
+        await until(lambda: signed_in in first.heard)
 
         assert (await start()).heard == [block("lisi")]
 
@@ -155,7 +147,7 @@ class TestNote:
         one.ledger.note(block("lisi"))
 
         assert one.blocked("lisi")
-        await becomes(lambda: other.blocked("lisi"))
+        await until(lambda: other.blocked("lisi"))
 
     async def test_stored_at_the_end(self, start: Start) -> None:
         """A process that ends stores first what waits."""
@@ -171,11 +163,11 @@ class TestNote:
         one = await start()
         with away(file):
             one.ledger.note(block("lisi"))
-            await becomes(lambda: "records wait" in " ".join(one.ledger.problems))
+            await until(lambda: "records wait" in " ".join(one.ledger.problems))
             one.ledger.note(Record("unblocked", T, member="lisi", browser="张三"))
             assert one.ledger.queued == 2
-        await becomes(lambda: not one.ledger.queued)
-        await becomes(lambda: not one.ledger.problems)
+        await until(lambda: not one.ledger.queued)
+        await until(lambda: not one.ledger.problems)
 
         logged = [line.partition("not stored yet: ")[2] for line in caplog.messages if "not stored yet: " in line]
         expected = [block("lisi"), Record("unblocked", T, member="lisi", browser="张三")]
@@ -199,7 +191,7 @@ class TestNote:
         one, other = await start(), await start()
         one.ledger.note(Record("held", T, details={"members": object()}))
         one.ledger.note(block("lisi"))
-        await becomes(lambda: other.blocked("lisi"))
+        await until(lambda: other.blocked("lisi"))
 
         assert "not stored" in caplog.text
 
@@ -252,7 +244,7 @@ class TestAway:
         await first.ledger.close()
         late, lock = make(), _locked(file)
         starting = asyncio.create_task(late.ledger.start())
-        await becomes(lambda: any("is locked by another process" in problem for problem in late.ledger.problems))
+        await until(lambda: any("is locked by another process" in problem for problem in late.ledger.problems))
 
         assert not late.ledger.ready
         lock.close()
@@ -265,10 +257,10 @@ class TestAway:
         await (await start()).ledger.close()
         late, lock = make(), _locked(file)
         starting = asyncio.create_task(late.ledger.start())
-        await becomes(lambda: any("is locked" in problem for problem in late.ledger.problems))
+        await until(lambda: any("is locked" in problem for problem in late.ledger.problems))
         starting.cancel()
 
-        await asyncio.wait([starting], timeout=5)
+        await asyncio.wait([starting], timeout=PATIENCE_S)
         lock.close()
         assert starting.cancelled()
 
@@ -300,8 +292,8 @@ class TestLost:
             each.unlink()
         file.touch()
         await one.ledger.append(block("after"))
-        await becomes(lambda: "appended again" in caplog.text)
-        await becomes(lambda: not one.ledger.problems)
+        await until(lambda: "appended again" in caplog.text)
+        await until(lambda: not one.ledger.problems)
 
         fresh = (await start()).standing
         assert fresh.blocked("lisi")
@@ -325,8 +317,8 @@ class TestLost:
         (tmp_path / "copy").write_bytes(backup)
         (tmp_path / "copy").rename(file)
         await two.ledger.append(block("again"))
-        await becomes(lambda: "appended again" in caplog.text)
-        await becomes(lambda: not two.ledger.problems)
+        await until(lambda: "appended again" in caplog.text)
+        await until(lambda: not two.ledger.problems)
 
         fresh = await start()
         assert all(fresh.blocked(name) for name in ("before", "after", "again"))
@@ -393,5 +385,5 @@ async def test_an_end_that_meets_a_broken_connection(file: Path, clock: Clock) -
     while not store.waits:
         await asyncio.sleep(0)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await ledger.close()

@@ -18,10 +18,10 @@ from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
 from tests.conftest import Clock
 from tests.ledger.redis_server import RedisServer, running
+from tests.patience import in_time, until, within
 
 HOME = "http://localhost:8080/"
 STREAM = "wecom-gateway:{}:ledger"
-SOON_S = 10
 
 Start = Callable[[Config], Awaitable[Gateway]]
 
@@ -60,13 +60,6 @@ async def ready(gateway: Gateway) -> dict[str, Any]:
         return found
 
 
-async def until(holds: Callable[[], Awaitable[object]], seconds: float = SOON_S) -> None:
-    """Wait until *holds*."""
-    async with asyncio.timeout(seconds):
-        while not await holds():
-            await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 async def zhangsan(browse: Callable[..., Browser]) -> Browser:
     """Signed in at the first gateway."""
@@ -94,7 +87,7 @@ async def test_revoked_through_one_refused_by_the_other(
     assert await reason(other, zhangsan) == ""
     await gateway.live.now.ledger.append(revoked(clock))
 
-    await until(lambda: told(other, zhangsan, "revoked"), 1)
+    await within(1, lambda: told(other, zhangsan, "revoked"))
     assert await reason(gateway, zhangsan) == "revoked"
     assert [await reason(each, lisi) for each in (gateway, other)] == ["", ""]
 
@@ -136,7 +129,7 @@ async def test_with_redis_stopped_who_is_signed_in_stays(
     await until(lambda: is_well(gateway))
     await until(lambda: is_well(other))
     await gateway.live.now.ledger.append(revoked(clock))
-    await until(lambda: told(other, zhangsan, "revoked"), 1)
+    await within(1, lambda: told(other, zhangsan, "revoked"))
     third = await start(config())
     assert [await reason(third, each) for each in (zhangsan, lisi, late)] == ["revoked", "revoked", ""]
     rows = await server.do("XRANGE", STREAM.format(config().owner), "-", "+")
@@ -156,10 +149,9 @@ async def test_a_hanging_redis_holds_up_no_check_and_no_sign_in(
 ) -> None:
     """A Redis that answers nothing: checks are answered at once, a sign-in is done in some seconds."""
     server.hold()
-    async with asyncio.timeout(1):
-        assert [await reason(gateway, zhangsan) for _ in range(20)] == [""] * 20
-    async with asyncio.timeout(15):
-        assert (await browse("wangwu").open(HOME)).status == 200
+    checks = asyncio.gather(*(reason(gateway, zhangsan) for _ in range(20)))
+    assert await in_time(checks, 1) == [""] * 20
+    assert (await in_time(browse("wangwu").open(HOME), 15)).status == 200
     server.go_on()
 
 
@@ -219,7 +211,7 @@ async def test_a_replica_with_older_data_and_a_slower_clock_takes_over(
         await replica.do("CONFIG", "SET", "port", server.port)
 
         replica.port = server.port
-        await until(lambda: holds_again(replica, stream), 20)
+        await until(lambda: holds_again(replica, stream))
         await until(lambda: is_well(gateway))
         await gateway.live.now.ledger.append(revoked(clock, "lisi"))
         await until(lambda: told(other, lisi, "revoked"))
@@ -302,8 +294,7 @@ class TestTokens:
         assert await gateway.live.now.wecom.access_token()
         await server.start()
         server.hold()
-        async with asyncio.timeout(10):
-            assert await other.live.now.wecom.access_token()
+        assert await in_time(other.live.now.wecom.access_token(), 10)
         server.go_on()
 
     async def test_with_other_keys_each_fetches_its_own(

@@ -13,6 +13,7 @@ from gateway.ledger.chain import BEGINNING, digest, verify
 from gateway.records import AUDIT_ONLY, KINDS
 from tests.conftest import Clock
 from tests.ledger.conftest import Stores
+from tests.patience import in_time
 
 T = 1_800_000_000.0
 FULL = Record(
@@ -138,19 +139,19 @@ class TestWaiting:
         await asyncio.sleep(0)
         await other.append([revoked()])
 
-        await asyncio.wait_for(waiting, 1)
+        await in_time(waiting, 1)
 
     async def test_not_where_there_is_something_already(self, store: Store) -> None:
         """What is there already is not waited for."""
         await store.append([revoked()])
 
-        await asyncio.wait_for(store.wait("", 30), 1)
+        await in_time(store.wait("", 30), 1)
 
     async def test_in_vain(self, store: Store) -> None:
         """It ends when the time is up."""
         head = (await store.append([revoked()]))[0].position
 
-        await asyncio.wait_for(store.wait(head, 0.05), 5)
+        await in_time(store.wait(head, 0.05), 5)
 
 
 @pytest.mark.parametrize("after", ["first", "last"])

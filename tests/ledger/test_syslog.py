@@ -21,6 +21,7 @@ from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.syslog import Exporter, SyslogServer
 from gateway.standing import Standing
 from tests.conftest import Clock, free_port
+from tests.patience import until
 
 T = 1_800_000_000.0
 HEADER = re.compile(r"<(\d+)>1 (\S+) (\S+) wecom-gateway - (\S+) - (\{.*\})")
@@ -61,9 +62,7 @@ class Listener:
 
     async def has(self, *members: str) -> None:
         """Wait until the last messages are about *members*."""
-        async with asyncio.timeout(15):
-            while [body.get("member") for body in self.bodies()][-len(members) :] != list(members):
-                await asyncio.sleep(0.01)
+        await until(lambda: [body.get("member") for body in self.bodies()][-len(members) :] == list(members))
 
 
 @pytest.fixture
@@ -130,16 +129,12 @@ async def test_what_was_before_arrives_too(start: Start, listener: Listener) -> 
     """While the server cannot be reached entries wait in the ledger and /readyz says so; then all arrive, in order."""
     ledger = await start(tcp(listener))
     await ledger.append(*(block(f"member{number}") for number in range(450)))
-    async with asyncio.timeout(10):
-        while not any(problem.startswith("syslog: 127.0.0.1:") for problem in ledger.problems):
-            await asyncio.sleep(0.01)
+    await until(lambda: any(problem.startswith("syslog: 127.0.0.1:") for problem in ledger.problems))
     await listener.start()
     await listener.has("member449")
 
     assert [body["member"] for body in listener.bodies()] == [f"member{number}" for number in range(450)]
-    async with asyncio.timeout(10):
-        while ledger.problems:
-            await asyncio.sleep(0.01)
+    await until(lambda: not ledger.problems)
 
 
 async def test_a_restart_goes_on_where_it_was(start: Start, listener: Listener, clock: Clock) -> None:
@@ -213,9 +208,7 @@ class TestTls:
         """To a server that cannot prove who it is nothing is sent, and /readyz says so."""
         ledger = await start(SyslogServer.at(f"tls://localhost:{secure.port}"))
         await ledger.append(block("lisi"))
-        async with asyncio.timeout(10):
-            while not any("certificate verify failed" in problem for problem in ledger.problems):
-                await asyncio.sleep(0.01)
+        await until(lambda: any("certificate verify failed" in problem for problem in ledger.problems))
 
         assert secure.messages == []
 

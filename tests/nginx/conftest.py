@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 
 import gateway.member
+from tests.patience import PATIENCE_S
 
 SNIPPETS = Path(__file__).resolve().parents[2] / "nginx"
 
@@ -172,7 +173,7 @@ async def _serve(behind: Behind, ready: Callable[[], None], stop: asyncio.Event)
     for task in left:  # connections that nginx dropped in the middle
         task.cancel()
     if left:
-        await asyncio.wait(left, timeout=5)
+        await asyncio.wait(left, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="session")
@@ -181,10 +182,10 @@ def _behind() -> Iterator[Behind]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=lambda: loop.run_until_complete(_serve(behind, ready.set, stop)))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE_S)
     yield behind
     loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+    thread.join(PATIENCE_S)
     loop.close()
 
 
@@ -242,11 +243,11 @@ class Nginx:
                 response.begin()
                 answer = Answer(response.status, response.getheaders(), response.read())
             connection.shutdown(socket.SHUT_RDWR) if sender.is_alive() else None
-            sender.join(10)
+            sender.join(PATIENCE_S)
         return answer
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
     def log(self, name: str = "error") -> str:
         path = self.prefix / f"{name}.log"
@@ -311,7 +312,7 @@ http {{
 def tried(path: Path) -> subprocess.CompletedProcess[str]:
     """``nginx -t`` of the file."""
     command = ["nginx", "-t", "-p", f"{path.parent}/", "-c", str(path), "-e", str(path.parent / "error.log")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def start(path: Path) -> Nginx:
@@ -348,7 +349,7 @@ def start_nginx(_behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> It
     for nginx in running:
         assert nginx.process
         nginx.process.terminate()
-        nginx.process.wait(10)
+        nginx.process.wait(PATIENCE_S)
 
 
 @pytest.fixture

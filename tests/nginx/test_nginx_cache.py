@@ -22,6 +22,7 @@ from gateway.app import Gateway
 from gateway.member import Member
 from gateway.session import Session
 from tests.nginx.conftest import SESSION, SNIPPETS, Nginx, lay_out, start
+from tests.patience import PATIENCE_S
 
 SHIPPED = (SNIPPETS / "cache.conf").read_text("utf-8")
 FILES = {
@@ -385,7 +386,7 @@ class Hammer:
                 task.cancel()
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not done():
                 self.news.clear()
                 await self.news.wait()
@@ -605,7 +606,7 @@ class TestWaiting:
             asked.append(time.monotonic())
             if len(asked) == 2:
                 both.set()
-            await asyncio.wait([asyncio.create_task(both.wait())], timeout=0.4)
+            await asyncio.wait([asyncio.create_task(both.wait())], timeout=0.9 if questions == 2 else 0.4)
             both.set()
             return web.Response(status=204, headers={"X-Accel-Expires": "60"})
 

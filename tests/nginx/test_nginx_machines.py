@@ -15,6 +15,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.tokens import Token
+from tests.patience import PATIENCE_S
 
 SITE = """
 server {
@@ -75,7 +76,7 @@ def run(tmp_path: Path) -> Run:
     environment |= {"HOME": str(tmp_path), "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
 
     async def running(*command: str, fails: bool = False) -> str:
-        how = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path, "timeout": 60}
+        how = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path, "timeout": PATIENCE_S}
         done = await asyncio.to_thread(subprocess.run, command, check=False, **how)
         assert (done.returncode != 0) is fails, done.stderr
         return done.stdout + done.stderr

@@ -10,9 +10,12 @@ from aiohttp import web
 from playwright.async_api import async_playwright, expect
 from yarl import URL
 
+from tests.patience import PATIENCE_S
+
 
 @pytest.fixture
 async def browser():
+    expect.set_options(timeout=PATIENCE_S * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
@@ -67,7 +70,7 @@ async def test_in_app_scripts(browser, client, sandbox, landing):
     await page.goto("about:blank")
     await page.goto(f"{start}#wechat_redirect")
     await page.wait_for_url("**/cb?code=*")
-    await asyncio.wait_for(twice.wait(), 10)
+    await asyncio.wait_for(twice.wait(), PATIENCE_S)
 
     assert paths[0] == paths[1]
 

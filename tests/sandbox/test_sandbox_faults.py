@@ -9,6 +9,7 @@ import pytest
 
 from gateway.sandbox import Sandbox
 from gateway.sandbox.faults import Fault
+from tests.patience import PATIENCE_S
 
 
 async def test_errcode_some_times(client, sandbox):
@@ -65,7 +66,7 @@ async def test_hang_after_the_code_was_consumed(client, sandbox):
 async def test_stopping_ends_hanging_calls():
     """Leaving the sandbox does not wait for calls that hang."""
     async with aiohttp.ClientSession() as http:
-        async with asyncio.timeout(5), Sandbox.start() as sandbox:
+        async with asyncio.timeout(PATIENCE_S), Sandbox.start() as sandbox:
             sandbox.state.fault(kind="hang")
             call = asyncio.create_task(http.get(f"{sandbox.url}/cgi-bin/gettoken"))
             while not sandbox.state.counters.running:

@@ -25,7 +25,7 @@ from tests.conftest import free_port
 from tests.ledger.redis_server import RedisServer
 from tests.ledger.redis_server import running as running_redis
 from tests.machine import LISTENERS, Machine, Process, machine_in
-from tests.torture.truth import Known, Truth
+from tests.torture.truth import WITHIN_S, Known, Truth
 
 HOME = "http://localhost:8080/"
 PROCESSES = 4
@@ -52,8 +52,8 @@ class Place:
 class Torture:
     """One run, the same for the same *seed* as far as scheduling lets it be."""
 
-    def __init__(self, machine: Machine, seed: int, redis: RedisServer | None) -> None:
-        self.truth = Truth()
+    def __init__(self, machine: Machine, seed: int, redis: RedisServer | None, within_s: float) -> None:
+        self.truth = Truth(within_s)
         self._machine = machine
         self._redis = redis
         self._seed = seed
@@ -230,7 +230,7 @@ class Torture:
 
     async def _audit(self) -> None:
         """Every process, every session; then the ledger itself."""
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(self.truth.within_s + 0.5)
         for known in self.truth.sessions:
             answers = {await self._ask(known, place) for place in self._places}
             if len(answers) > 1:
@@ -274,7 +274,9 @@ class Torture:
         }
 
 
-async def torture(folder: Path, *, seconds: float, seed: int, store: str = "sqlite") -> dict[str, Any]:
+async def torture(
+    folder: Path, *, seconds: float, seed: int, store: str = "sqlite", within_s: float = WITHIN_S
+) -> dict[str, Any]:
     """Run it in *folder*; what it found, with an empty list of violations where all is well."""
     async with AsyncExitStack() as stack:
         machine = await stack.enter_async_context(machine_in(folder))
@@ -283,4 +285,4 @@ async def torture(folder: Path, *, seconds: float, seed: int, store: str = "sqli
             redis = await stack.enter_async_context(running_redis(folder / "redis"))
             machine.store = redis.url
             machine.write()
-        return await Torture(machine, seed, redis).run(seconds)
+        return await Torture(machine, seed, redis, within_s).run(seconds)

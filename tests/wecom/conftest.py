@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from gateway.sandbox import Sandbox
 from gateway.secret import Secret
 from gateway.wecom import App, Endpoints, WeCom
+from tests.patience import PATIENCE_S
 from tests.wecom.scripted import SECRET, STOPPING, Client, Clock, Pauses, Script, good_token
 
 
@@ -63,7 +64,7 @@ def app() -> App:
 @pytest.fixture
 def wecom(script: Script, app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses) -> WeCom:
     """A client of the script; its pauses take no time."""
-    return WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pauses)
+    return WeCom(app, Endpoints(api=script.url, timeout_s=PATIENCE_S), http, cache, clock, pause=pauses)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def client(sandbox: Sandbox, http: aiohttp.ClientSession, cache: SimpleMemoryCac
 
     def make(secret: str = "", *, other_cache: BaseCache | None = None, private: bool = False) -> WeCom:
         app = App(state.corp_id, state.agent_id, Secret(secret or state.secret))
-        endpoints = Endpoints(api=sandbox.url, timeout_s=2, private=private)
+        endpoints = Endpoints(api=sandbox.url, timeout_s=PATIENCE_S, private=private)
         return WeCom(app, endpoints, http, other_cache or cache, clock, pause=pauses)
 
     return make

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.wecom import WeCom
+from tests.patience import PATIENCE_S
 
 SECRET = "the-app-secret-nobody-may-see"
 TOKEN = "access-token-nobody-may-see"
@@ -58,7 +59,7 @@ class Script:
 
     async def wait(self) -> None:
         """Wait for the next request."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await self.arrived.wait()
         self.arrived.clear()
 

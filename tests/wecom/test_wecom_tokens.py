@@ -15,6 +15,7 @@ from gateway.sandbox import Sandbox
 from gateway.wecom import App, Endpoints, WeCom
 from gateway.wecom.tokens import Tokens
 from gateway.wecom.transport import TRIES
+from tests.patience import PATIENCE_S
 from tests.wecom.scripted import TOKEN, Client, Clock, Script, closes, good_token, hangs, refusal, says
 
 HOUR = 3600
@@ -511,7 +512,7 @@ class TestTurns:
             clock.now += seconds
             await asyncio.sleep(0.1)  # a real fetch is under way meanwhile
 
-        return lambda: WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pause, claim=claims)
+        return lambda: WeCom(app, Endpoints(api=script.url, timeout_s=PATIENCE_S), http, cache, clock, pause=pause, claim=claims)
 
     async def test_one_of_ten_processes_fetches(self, process: Any, script: Script) -> None:
         """However many processes begin at once, one asks WeCom and the others find its token."""

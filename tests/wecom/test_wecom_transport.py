@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.errors import AppMisconfigured, CodeSpent, WeComBusy, WeComError, WeComUnreachable
 from gateway.wecom import App, Endpoints, WeCom
+from tests.patience import in_time
 from tests.wecom.scripted import (
     CODE,
     SECRET,
@@ -189,7 +190,8 @@ async def test_a_code_to_a_slow_wecom_is_sent_once(
 ) -> None:
     """A read timeout leaves the code's fate open: no second try."""
     script.on("auth/getuserinfo", hangs)
-    wecom = WeCom(app, Endpoints(api=script.url, timeout_s=0.2), http, cache, clock, pause=pauses)
+    wecom = WeCom(app, Endpoints(api=script.url, timeout_s=2), http, cache, clock, pause=pauses)
+    await wecom.access_token()
 
     with pytest.raises(WeComUnreachable, match="in time"):
         await wecom.exchange(CODE)
@@ -212,7 +214,7 @@ async def test_a_code_that_waits_for_a_connection_is_not_sent(
         await asyncio.wait([hanging])
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as narrow:
-        long, short = Endpoints(api=script.url, timeout_s=60), Endpoints(api=script.url, timeout_s=0.2)
+        long, short = Endpoints(api=script.url, timeout_s=60), Endpoints(api=script.url, timeout_s=2)
         hanging = asyncio.create_task(WeCom(app, long, narrow, cache, clock).member("zhangsan"))
         await script.wait()
         visitor = await WeCom(app, short, narrow, cache, clock, pause=hang_up).exchange(CODE)
@@ -313,12 +315,9 @@ async def test_a_code_arrives_as_it_was(script: Script, wecom: WeCom) -> None:
 async def test_a_caller_in_a_hurry_is_answered_in_time(script: Script, wecom: WeCom) -> None:
     """A renewal waits only so long for WeCom, whatever the client's own limit."""
     script.on("user/get", hangs)
-    started = asyncio.get_running_loop().time()
 
     with pytest.raises(WeComUnreachable, match=r"within 0\.1 s"):
-        await wecom.member("zhangsan", timeout_s=0.1)
-
-    assert asyncio.get_running_loop().time() - started < 1
+        await in_time(wecom.member("zhangsan", timeout_s=0.1), 1)
 
 
 async def test_a_hurry_also_counts_the_token(script: Script, wecom: WeCom) -> None:
