@@ -198,12 +198,12 @@ class Gateway:
             server = SyslogServer.at(config.syslog, config.syslog_ca_file)
             exporter = Exporter(store_at(config.store, config.owner, clock), server, clock)
         ledger = Ledger(store, standing, clock, retention_s=config.retention, exporter=exporter)
-        ledger.subscribe(resolved.apply)
+        ledger.subscribe(resolved.apply, "named")
         telemetry.follow(ledger)
         cache, self._close_cache = cache_for(config)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, cache, resolved, clock)
-        ledger.subscribe(self._lasting.hold.apply)
-        ledger.subscribe(self._lasting.holders.heard)
+        ledger.subscribe(self._lasting.hold.apply, "held", "released", "revoked")
+        ledger.subscribe(self._lasting.holders.heard, "account")
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}
         self.live: Live

@@ -51,7 +51,8 @@ class Hold:
             case "released":
                 self._release(record)
             case "revoked" if record.member:
-                self.members.pop(record.member.casefold(), None)
+                if self.members:
+                    self.members.pop(record.member.casefold(), None)
                 if record.reason in GONE:
                     self._gone[record.member.casefold()] = record.at
 

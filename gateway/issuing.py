@@ -11,7 +11,7 @@ from urllib.parse import quote
 from gateway.accounts import Accounts
 from gateway.config import Config
 from gateway.errors import Denied, GatewayError, MemberUnknown
-from gateway.ledger import Store
+from gateway.ledger import Store, in_force
 from gateway.member import ACTIVE, NOT_ACTIVE
 from gateway.records import Record
 from gateway.rules import AUTH, Rules, written
@@ -20,7 +20,6 @@ from gateway.tokens import MAX_DAYS, Token, Tokens
 from gateway.wecom import WeCom
 
 DAY_S = 86400
-BATCH = 5000
 ALL = "all"
 
 
@@ -58,10 +57,10 @@ class Register:
 
     async def follow(self, store: Store) -> None:
         """Take in what *store* holds beyond what was read already."""
-        while entries := await store.read(self._position, BATCH, in_force=True):
-            for entry in entries:
-                self._take(entry.record)
-            self._position = entries[-1].position
+        async for records, position in in_force(store, self._position):
+            for record in records:
+                self._take(record)
+            self._position = position
 
     def all(self) -> list[Issued]:
         """The tokens in the order of the ledger."""

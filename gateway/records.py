@@ -60,7 +60,10 @@ class Record(NamedTuple):
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> Record:
         """The record in *mapping*; a field that this release does not know is left out."""
-        return cls(**{name: mapping[name] for name in _FIELDS if name in mapping})
+        try:
+            return cls(**mapping)
+        except TypeError:
+            return cls(**{name: mapping[name] for name in _FIELDS if name in mapping})
 
     def tidied(self) -> Record:
         """The same as any store can hold it: whole Unicode, bounded texts, plain JSON values.

@@ -15,7 +15,7 @@ from gateway.config import Config
 from gateway.criteria import reference
 from gateway.directory import Directory, Shared
 from gateway.errors import ConfigError, MemberUnknown
-from gateway.ledger import LedgerBroken, LedgerUnavailable, store_at
+from gateway.ledger import LedgerBroken, LedgerUnavailable, in_force, store_at
 from gateway.member import ACTIVE, NOT_ACTIVE, Member
 from gateway.names import Resolved
 from gateway.rules import Rules
@@ -90,11 +90,9 @@ async def _resolved(config: Config, clock: Clock) -> Resolved:
     store = store_at(address, config.owner, clock)
     try:
         await store.open()
-        position = ""
-        while found := await store.read(position, 5000, in_force=True):
-            for entry in found:
-                resolved.apply(entry.record)
-            position = found[-1].position
+        async for records, _ in in_force(store):
+            for record in records:
+                resolved.apply(record)
     except (LedgerUnavailable, LedgerBroken) as error:
         logging.getLogger(__name__).error("store: %s; names are looked up anew", error)
     finally:

@@ -58,6 +58,12 @@ class Session:
         return self.member.user_id
 
     @property
+    def key(self) -> str:
+        """What ``Standing`` knows the member by: case-folded, the id itself where that is the same."""
+        key = self.user_id.casefold()
+        return self.user_id if key == self.user_id else key
+
+    @property
     def leader_of(self) -> tuple[int, ...]:
         return self.member.leader_of
 
@@ -114,6 +120,7 @@ class Seen:
 
     id: str
     user_id: str
+    key: str
     site: str
     issued: int
     renewed: int
@@ -131,6 +138,7 @@ class Seen:
         return cls(
             session.id,
             session.user_id,
+            session.key,
             session.site,
             session.issued,
             session.renewed,

@@ -19,26 +19,18 @@ LONGEST_TOKEN_S = 366 * 86400
 NEVER = -math.inf
 
 
-class _Against:
-    """What stands against one member."""
-
-    __slots__ = ("blocked", "fresh", "revoked")
-
-    def __init__(self) -> None:
-        self.revoked = NEVER  #: sessions issued up to then, and the tolerance after, are revoked
-        self.fresh = NEVER  #: what was read before then is stale
-        self.blocked = False
-
-
 class Standing:
     """For each member "sessions issued up to T are revoked" and "what was read before T is stale"; ended session ids.
 
     T is when we took the record, in Unix seconds. A record may be applied more than once: nothing changes by it.
+    Members are known by their case-folded ids; a plain dictionary for each thing said, for a million may be revoked.
     """
 
     def __init__(self) -> None:
-        self._members: dict[str, _Against] = {}
-        self._sites: dict[str, float] = {}  #: like ``_Against.revoked``
+        self._members: dict[str, float] = {}  #: of a member, sessions issued up to then are revoked; the tolerance is in it
+        self._fresh: dict[str, float] = {}  #: what was read of a member before then is stale
+        self._blocked: set[str] = set()
+        self._sites: dict[str, float] = {}  #: like ``_members``
         self._ended: dict[str, float] = {}  #: session id -> when the session is over anyway
         self._revoked_ids: set[str] = set()  #: those of ``_ended`` that an administrator ended
         self._tokens: set[str] = set()  #: ids of those revoked
@@ -51,22 +43,16 @@ class Standing:
 
     def revoke(self, user_id: str, at: float) -> None:
         """End every session of *user_id* issued up to *at*."""
-        key = user_id.casefold()
-        against = self._members.get(key)
-        if against is None:  # most often, at a start
-            against = self._members[key] = _Against()
-            against.revoked = at + CLOCK_TOLERANCE_S
-        else:
-            against.revoked = _later(against.revoked, at)
+        _put_off(self._members, user_id.casefold(), at)
 
     def revoke_site(self, site: str, at: float) -> None:
         """End every session at *site* issued up to *at*."""
-        self._sites[site] = _later(self._sites.get(site, NEVER), at)
+        _put_off(self._sites, site, at)
 
     def outdate(self, user_id: str, at: float) -> None:
         """What was read of *user_id* up to *at* no longer holds: departments or tags have changed."""
-        against = self._against(user_id)
-        against.fresh = max(against.fresh, math.ceil((at + CLOCK_TOLERANCE_S) * 1000) / 1000)
+        key = user_id.casefold()
+        self._fresh[key] = max(self._fresh.get(key, NEVER), math.ceil((at + CLOCK_TOLERANCE_S) * 1000) / 1000)
 
     def stale_until(self, user_id: str) -> float:
         """From which reading on the data of *user_id* holds, by what is known now; 0 where any does.
@@ -74,19 +60,17 @@ class Standing:
         Asked for *before* WeCom is, it is the least that a session may give as ``read`` after it: machines' clocks differ, but
         what WeCom says after we heard of a change has the change.
         """
-        against = self._members.get(user_id.casefold())
-        return max(0, against.fresh) if against else 0
+        return max(0, self._fresh.get(user_id.casefold(), 0))
 
     def block(self, user_id: str) -> None:
         """No session and no sign-in of *user_id* until :meth:`unblock`."""
-        self._against(user_id).blocked = True
+        self._blocked.add(user_id.casefold())
 
     def unblock(self, user_id: str) -> None:
-        self._against(user_id).blocked = False
+        self._blocked.discard(user_id.casefold())
 
     def blocked(self, user_id: str) -> bool:
-        against = self._members.get(user_id.casefold())
-        return against is not None and against.blocked
+        return user_id.casefold() in self._blocked
 
     def end(self, session: Session) -> None:
         """End one session, in every cookie of it: its person signed out."""
@@ -111,13 +95,13 @@ class Standing:
             raise SignInNeeded("revoked" if session.id in self._revoked_ids else "signed-out")
         if self._sites and session.issued <= self._sites.get(session.site, NEVER):
             raise SignInNeeded("revoked")
-        if self._members and (against := self._members.get(session.user_id.casefold())):
-            if against.blocked:
-                raise SignInNeeded("blocked")
-            if session.issued <= against.revoked:
-                raise SignInNeeded("revoked")
-            if session.read < against.fresh:
-                raise SignInNeeded("stale")
+        key = session.key
+        if key in self._blocked:
+            raise SignInNeeded("blocked")
+        if key in self._members and session.issued <= self._members[key]:  # cheaper than ``get``
+            raise SignInNeeded("revoked")
+        if key in self._fresh and session.read < self._fresh[key]:
+            raise SignInNeeded("stale")
 
     def ended(self, session: Session) -> str:
         """Why *session* is over, ``signed-out``, ``revoked`` or ``blocked``; empty while it is not."""
@@ -132,17 +116,16 @@ class Standing:
 
         Without it, whoever signs in again right after signing out everywhere would be refused for a while.
         """
-        against = self._members.get(user_id.casefold())
         issued = int(began)
-        for revoked in (against.revoked if against else NEVER, self._sites.get(site, NEVER)):
+        for revoked in (self._members.get(user_id.casefold(), NEVER), self._sites.get(site, NEVER)):
             if revoked - CLOCK_TOLERANCE_S < began and revoked >= issued:
                 issued = int(revoked) + 1
         return issued
 
     def gone(self, user_id: str, issued: float) -> bool:
         """Whether *user_id* lost since *issued* what a machine's token acts with: it is over like every session of theirs."""
-        against = self._members.get(user_id.casefold())
-        return against is not None and (against.blocked or issued <= against.revoked)
+        key = user_id.casefold()
+        return key in self._blocked or issued <= self._members.get(key, NEVER)
 
     def forget_ended(self, now: float) -> None:
         """Drop what only stands against sessions that are over anyway, or read anew since."""
@@ -150,17 +133,14 @@ class Standing:
         self._ended = {session_id: over for session_id, over in self._ended.items() if over > now}
         self._revoked_ids &= self._ended.keys()
         self._sites = {site: revoked for site, revoked in self._sites.items() if revoked > oldest}
-        self._members = {
-            key: against
-            for key, against in self._members.items()
-            if against.blocked or against.revoked > now - LONGEST_TOKEN_S or against.fresh > oldest
-        }
+        self._members = {key: revoked for key, revoked in self._members.items() if revoked > now - LONGEST_TOKEN_S}
+        self._fresh = {key: fresh for key, fresh in self._fresh.items() if fresh > oldest}
         over = {token_id for token_id, record in self._issued.items() if record.at < oldest - LONGEST_TOKEN_S}
         self._issued = {token_id: record for token_id, record in self._issued.items() if token_id not in over}
         self._tokens -= over
 
     def __len__(self) -> int:
-        return len(self._members) + len(self._sites) + len(self._ended) + len(self._tokens)
+        return sum(map(len, (self._members, self._fresh, self._blocked, self._sites, self._ended, self._tokens)))
 
     def records(self, now: float) -> list[Record]:
         """What is in force, as records that bring about the same elsewhere."""
@@ -168,22 +148,11 @@ class Standing:
         for session_id, over in self._ended.items():
             kind = "revoked" if session_id in self._revoked_ids else "signed-out"
             found.append(Record(kind, now, session=session_id, details={"until": over}))
-        for key, against in self._members.items():
-            if against.revoked > NEVER:
-                found.append(Record("revoked", against.revoked - CLOCK_TOLERANCE_S, member=key))
-            if against.fresh > NEVER:
-                found.append(Record("stale", against.fresh - CLOCK_TOLERANCE_S, member=key))
-            if against.blocked:
-                found.append(Record("blocked", now, member=key))
+        found += [Record("revoked", revoked - CLOCK_TOLERANCE_S, member=key) for key, revoked in self._members.items()]
+        found += [Record("stale", fresh - CLOCK_TOLERANCE_S, member=key) for key, fresh in self._fresh.items()]
+        found += [Record("blocked", now, member=key) for key in self._blocked]
         found += self._issued.values()
         return found + [Record("token-revoked", now, details={"id": token_id}) for token_id in self._tokens]
-
-    def _against(self, user_id: str) -> _Against:
-        key = user_id.casefold()
-        against = self._members.get(key)
-        if against is None:
-            against = self._members[key] = _Against()
-        return against
 
     def _end(self, session_id: str, over: float) -> None:
         self._ended[session_id] = max(self._ended.get(session_id, NEVER), over)  # a NaN changes nothing
@@ -214,16 +183,18 @@ _BY_KIND: Mapping[str, Callable[[Standing, Record], Any]] = {
     "token-revoked": lambda standing, record: standing.revoke_token(str(record.details.get("id", ""))),
 }
 
+OF_ACCESS = tuple(_BY_KIND)
+"""The kinds that :meth:`Standing.apply` takes in."""
 
-def _later(before: float, at: float) -> float:
-    """The end of a revocation at *at* after an earlier one that ended at *before*, both with the tolerance.
 
-    It goes past all that :meth:`Standing.issue` may have given since then, be it in the same second.
+def _put_off(ends: dict[str, float], key: str, at: float) -> None:
+    """Let what *ends* says of *key* hold for a revocation at *at* too, with the tolerance.
+
+    It goes past all that :meth:`Standing.issue` may have given since an earlier one, be it in the same second.
     """
     until = at + CLOCK_TOLERANCE_S
-    if not until > before:  # nor is a NaN, which a store may hold that others write to
-        return before
-    return max(until, int(before) + 1) if before > NEVER else until
+    if until > NEVER and until > (before := ends.setdefault(key, until)):  # a NaN, which others may have stored, says nothing
+        ends[key] = max(until, int(before) + 1)
 
 
 def _until(record: Record) -> float:

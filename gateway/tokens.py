@@ -183,7 +183,7 @@ class Tokens:
 def _acting(token: Token) -> Seen:
     """The member of *token* as one who is here, of no site: no reading finds that its data has changed."""
     times = token.issued, token.issued, token.ends, token.issued
-    return Seen(token.id, token.member, "", *times, (), (), {}, partial=False, identity="")
+    return Seen(token.id, token.member, token.member.casefold(), "", *times, (), (), {}, partial=False, identity="")
 
 
 def carried(credentials: str) -> str:

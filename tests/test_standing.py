@@ -319,6 +319,17 @@ class TestApply:
 
         assert verdict(standing) in ("revoked", "signed-out")
 
+    @pytest.mark.parametrize("whom", [{"member": SESSION.user_id}, {"site": SESSION.site}], ids=str)
+    @pytest.mark.parametrize("at", [nan, -inf])
+    def test_a_time_that_is_none_takes_nothing_away(self, whom: dict[str, str], at: float) -> None:
+        """A record whose time is no time says nothing, and what comes after it holds."""
+        standing = Standing()
+        standing.apply(Record("revoked", at, **whom))
+        assert (verdict(standing), len(standing)) == ("", 0)
+        standing.apply(Record("revoked", T, **whom))
+
+        assert verdict(standing) == "revoked"
+
     def test_a_session_ended_by_us_says_so(self) -> None:
         """Who signed out and whose session was ended by an administrator read different words."""
         standing = Standing()

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from gateway.cli.group import cli, config_option
-from gateway.cli.storing import entries, in_store, operator
+from gateway.cli.storing import in_store, operator
 from gateway.cli.table import printable
 from gateway.hold import Hold
-from gateway.ledger import Store
+from gateway.ledger import Store, in_force
 from gateway.records import Record
 
 
@@ -55,8 +55,9 @@ def release(members: tuple[str, ...], config_path: Path | None) -> None:
 
 async def _held(store: Store) -> list[str]:
     hold = Hold()
-    async for entry in entries(store, in_force=True):
-        hold.apply(entry.record)
+    async for records, _ in in_force(store):
+        for record in records:
+            hold.apply(record)
     return sorted(hold.members.values())
 
 

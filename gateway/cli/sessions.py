@@ -13,7 +13,7 @@ from gateway.cli.group import cli, config_option
 from gateway.cli.storing import entries, in_store, operator
 from gateway.cli.table import table
 from gateway.history import History, Known, client
-from gateway.ledger import Store
+from gateway.ledger import Store, in_force
 from gateway.records import Record
 from gateway.session import LONGEST_S, new_id
 
@@ -155,8 +155,9 @@ def issue(config_path: Path | None, member: str, minutes: int, reason: str, site
 async def _history(store: Store, since: float) -> History:
     """What is in force, and the sign-ins since the Unix second *since*."""
     history = History()
-    async for entry in entries(store, in_force=True):
-        history.apply(entry.record)
+    async for records, _ in in_force(store):
+        for record in records:
+            history.apply(record)
     async for entry in entries(store, after=await store.seek(since)):
         if entry.record.kind in ("signed-in", "renewed", "break-glass"):
             history.apply(entry.record)

@@ -44,11 +44,11 @@ def operator() -> str:
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
 
 
-async def entries(store: Store, *, after: str = "", in_force: bool = False) -> AsyncIterator[Entry]:
-    """Every entry *after* a position, oldest first; with *in_force* only of kinds that say what is in force."""
+async def entries(store: Store, *, after: str = "") -> AsyncIterator[Entry]:
+    """Every entry *after* a position, oldest first."""
     position = after
     while True:
-        found = await store.read(position, TOGETHER, in_force=in_force)
+        found = await store.read(position, TOGETHER)
         for entry in found:
             yield entry
         if len(found) < TOGETHER:

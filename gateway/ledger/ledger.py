@@ -11,14 +11,13 @@ from typing import Any
 
 from gateway.ledger.memory import Memory
 from gateway.ledger.outbox import Outbox
-from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable, Store
+from gateway.ledger.store import BATCH, LedgerBroken, LedgerLost, LedgerUnavailable, Store, in_force
 from gateway.ledger.syslog import Exporter
 from gateway.records import Record
-from gateway.standing import Standing
+from gateway.standing import OF_ACCESS, Standing
 
 log = logging.getLogger("wecom_gateway")
 
-BATCH = 5000
 FOLLOW_S = 5.0
 RETRY_S = 1.0
 HEAR_S = 0.25
@@ -29,6 +28,8 @@ AGAIN_S = 0.5
 EXAMINE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 
 _WRITES = ("append", "claim")
+
+Taker = Callable[[Record], object]
 
 
 @contextmanager
@@ -66,9 +67,11 @@ class Ledger:
         self._outbox = Outbox(store, clock)
         self._position = ""
         self._closed = False
-        self._subscribers: list[Callable[[Record], None]] = []
+        self._takers: dict[str, list[Taker]] = {}  #: who takes records of a kind
+        self._others: list[Taker] = []  #: who takes those of every other kind
         self._troubles: dict[str, str] = {"start": "waiting for the ledger"}
         self._tasks: list[asyncio.Task[None]] = []
+        self.subscribe(standing.apply, *OF_ACCESS)
 
     @property
     def problems(self) -> list[str]:
@@ -81,12 +84,16 @@ class Ledger:
         """How many records wait to be stored."""
         return len(self._outbox)
 
-    def subscribe(self, callback: Callable[[Record], None]) -> None:
-        """Call *callback* with every record applied; at start those of kinds in force only (not ``AUDIT_ONLY``).
+    def subscribe(self, callback: Taker, *kinds: str) -> None:
+        """Call *callback* with every record applied, of *kinds* if given; at start only of kinds in force (not ``AUDIT_ONLY``).
 
         A record may come twice (our own: at once, and again in the order of the ledger): what comes last holds.
         """
-        self._subscribers.append(callback)
+        for kind in kinds:
+            self._takers.setdefault(kind, [*self._others]).append(callback)
+        if not kinds:
+            for takers in (*self._takers.values(), self._others):
+                takers.append(callback)
 
     async def start(self) -> None:
         """Open the store and apply what it holds; waits while it cannot be reached. LedgerBroken where waiting does not help."""
@@ -96,7 +103,7 @@ class Ledger:
                 began = loop.time()
                 await self._store.open()
                 with _uncollected():
-                    await self._replay()
+                    await self._whole()
             except (LedgerUnavailable, LedgerLost) as error:
                 self._trouble("start", f"waiting for the ledger: {error}")
                 await asyncio.sleep(RETRY_S)
@@ -169,15 +176,17 @@ class Ledger:
 
     # ── following the store ────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def _whole(self) -> None:
+        """Replay, and examine what is not read meanwhile."""
+        for failed in await asyncio.gather(self._store.examine(), self._replay(), return_exceptions=True):
+            if failed:
+                raise failed
+
     async def _replay(self) -> None:
         """Apply everything in force from the start; what came meanwhile is read again by :meth:`_follow`."""
-        head, position = await self._store.head(), ""
-        while True:
-            entries = await self._store.read(position, BATCH, in_force=True)
-            self._apply(entry.record for entry in entries)
-            if len(entries) < BATCH:
-                break
-            position = entries[-1].position
+        head = await self._store.head()
+        async for records, _ in in_force(self._store):
+            self._apply(records)
         self._position = head
 
     async def _follow(self) -> None:
@@ -212,9 +221,8 @@ class Ledger:
         await self._replay()
 
     def _apply(self, records: Iterable[Record]) -> None:
-        takers = (self._standing.apply, *self._subscribers)
         for record in records:
-            for take in takers:
+            for take in self._takers.get(str(record.kind), self._others):
                 try:
                     take(record)
                 except Exception:  # one record that cannot be understood must not keep out those after it

@@ -15,9 +15,9 @@ from gateway.ledger.chain import BEGINNING, canonical, digest
 from gateway.ledger.redis_clients import ANSWER_S, Clients
 from gateway.ledger.redis_faults import told
 from gateway.ledger.redis_health import weaknesses
-from gateway.ledger.redis_scripts import APPEND, CLAIM, READ
+from gateway.ledger.redis_scripts import APPEND, CLAIM, IN_FORCE, READ
 from gateway.ledger.retention import SURVIVES, survivors
-from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable
+from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable, in_force
 from gateway.records import AUDIT_ONLY, Entry, Record
 from gateway.redis_url import RedisUrl
 
@@ -81,6 +81,9 @@ class RedisStore:
             with suppress(LedgerUnavailable):  # full, or read-only: who only reads can do without
                 await self.keep_mark("corp", corp_id)
 
+    async def examine(self) -> None:
+        """Redis has looked through its files itself when it started."""
+
     async def close(self) -> None:
         await self._clients.close()
 
@@ -102,22 +105,33 @@ class RedisStore:
         """No id is below the time of a record before it: see :data:`~gateway.ledger.redis_scripts.APPEND`."""
         return await self._last_up_to(str(max(int(since * 1000) - 1, 0)))
 
-    async def read(self, after: str = "", limit: int = 1000, *, in_force: bool = False) -> list[Entry]:
-        place, _, link = after.rpartition("-")
-        unwanted = AUDIT_ONLY if in_force else ()
+    async def read(self, after: str = "", limit: int = 1000) -> list[Entry]:
         entries: list[Entry] = []
-        while (wanted := limit - len(entries)) > 0:
-            scan = SCAN if in_force else min(SCAN, wanted)
+        while (wanted := min(SCAN, limit - len(entries))) > 0:
             async with self._asking():
-                found = await self._redis.eval(READ, 1, self._stream, place or "0-0", link, wanted, scan, *unwanted)
-                if found is None:
-                    raise LedgerLost(f"{self._shown} no longer holds entry {place}: data lost, or an older copy took over")
-                page, last = found
-                entries += self._entries(page)
-                if not last:
-                    break
-                place, link = last[0], last[1][1]
+                page = self._entries(await self._after(after, READ, wanted))
+            entries += page
+            if len(page) < wanted:
+                break
+            after = page[-1].position
         return entries
+
+    async def in_force(self, after: str = "", limit: int = 1000) -> tuple[list[Record], str]:
+        async with self._asking():
+            found = await self._after(after, IN_FORCE, limit, SCAN, *AUDIT_ONLY)
+            if not found:
+                return [], after
+            count, texts, place, link = found
+            records = self._records(texts, count, place)
+            return records, _position(place, link)
+
+    async def _after(self, after: str, script: str, *words: object) -> Any:
+        """What *script* finds after a position."""
+        place, _, link = after.rpartition("-")
+        found = await self._redis.eval(script, 1, self._stream, place or "0-0", link, *words)
+        if found is None:
+            raise LedgerLost(f"{self._shown} no longer holds entry {place}: data lost, or an older copy took over")
+        return found
 
     async def wait(self, after: str, timeout_s: float) -> None:
         place = after.rpartition("-")[0] or "0-0"
@@ -160,7 +174,7 @@ class RedisStore:
             if not dropped:
                 return 0
             old = [entry.record for entry in dropped if entry.record.kind in SURVIVES]
-            later = [entry.record async for entry in self._after(dropped[-1].position)] if old else []
+            later = [record async for page, _ in in_force(self, dropped[-1].position) for record in page] if old else []
             details = {"position": dropped[-1].position, "digest": dropped[-1].digest, "count": len(dropped)}
             records = [Record("trimmed", self._clock(), details=details), *survivors(old, later, self._clock())]
             async with self._asking(), self._appending:
@@ -210,12 +224,6 @@ class RedisStore:
         """The entries before the first that was taken at or after *before*."""
         return list(takewhile(lambda entry: entry.record.at < before, await self.read(limit=SCAN)))
 
-    async def _after(self, place: str) -> AsyncIterator[Entry]:
-        while page := await self.read(place, SCAN, in_force=True):
-            for entry in page:
-                yield entry
-            place = page[-1].position
-
     async def _last_up_to(self, place: str) -> str:
         found = await self._backwards(place)
         return _position(*found) if found else ""
@@ -237,13 +245,25 @@ class RedisStore:
 
     def _entries(self, found: Sequence[Sequence[Any]]) -> list[Entry]:
         """What the script gave: ``[id, ["d", digest, "k", kind, "r", record]]`` each."""
+        if not found:
+            return []
+        texts = ",".join(words[5] if len(words) > 5 else "" for _, words in found)
+        records = zip(found, self._records(texts, len(found), found[-1][0]), strict=True)
+        return [Entry(_position(place, words[1]), record, words[1]) for (place, words), record in records]
+
+    def _records(self, texts: str, count: int, place: str) -> list[Record]:
+        """The *count* records in *texts*, with commas between, the last of which stands at *place*."""
         try:
-            records = json.loads("[" + ",".join(words[5] for _, words in found) + "]")  # at once: a million take seconds
-            both = zip(found, records, strict=True)
-            return [Entry(_position(place, words[1]), Record.of(record), words[1]) for (place, words), record in both]
+            found = [Record.of(each) for each in json.loads(f"[{texts}]")]  # at once: a million take seconds
         except (ValueError, TypeError, LookupError) as error:
-            places = f"between {found[0][0]} and {found[-1][0]}"
-            raise LedgerBroken(f"{self._shown}: something in {self._stream} {places} is no record of ours") from error
+            raise self._strange(count, place) from error
+        if len(found) != count:
+            raise self._strange(count, place)
+        return found
+
+    def _strange(self, count: int, place: str) -> LedgerBroken:
+        where = f"among the {count} entries of {self._stream} up to {place}"
+        return LedgerBroken(f"{self._shown}: something {where} is no record of ours")
 
 
 def _life_ms(now: float, until: float) -> int:

@@ -31,26 +31,38 @@ after the last id where that is not earlier: ids rise whatever the clocks of Red
 time of a record that stands before it.
 """
 
-READ = """
-local place, digest, most, scan = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local unwanted, found, scanned, last = {}, {}, 0, nil
-for i = 5, #ARGV do unwanted[ARGV[i]] = true end
+_PLACE = """
+local place, digest, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if place ~= '0-0' then
   local there = redis.call('XRANGE', KEYS[1], place, place)[1]
   if not there or string.sub(there[2][2], 1, #digest) ~= digest then return false end
 end
-local read = redis.call('XREAD', 'COUNT', scan, 'STREAMS', KEYS[1], place)
-for _, entry in ipairs(read and read[1][2] or {}) do
-  scanned, last = scanned + 1, entry
-  if not unwanted[entry[2][4]] then found[#found + 1] = entry end
+local function after(count)
+  local read = redis.call('XREAD', 'COUNT', count, 'STREAMS', KEYS[1], place)
+  return read and read[1][2] or {}
+end
+"""
+"""What comes after ARGV[1], "0-0" or the id of an entry whose digest begins with ARGV[2]; nil where that is not there."""
+
+READ = f"""{_PLACE}
+return after(most)
+"""
+"""The entries, at most ARGV[3]."""
+
+IN_FORCE = f"""{_PLACE}
+local unwanted, found, last = {{}}, {{}}, nil
+for i = 5, #ARGV do unwanted[ARGV[i]] = true end
+for _, entry in ipairs(after(ARGV[4])) do
+  last = entry
+  if not unwanted[entry[2][4]] then found[#found + 1] = entry[2][6] or '' end
   if #found == most then break end
 end
-return {found, scanned == scan and #found < most and last or ''}
+return last and {{#found, table.concat(found, ','), last[1], last[2][2]}} or {{}}
 """
-"""The entries after ARGV[1], "0-0" or the id of one whose digest begins with ARGV[2]; nil where that is not there.
+"""The records, at most ARGV[3] out of ARGV[4] entries that are looked at, without the kinds in ARGV[5] and on.
 
-At most ARGV[3] of them, out of ARGV[4] that are looked at, without the kinds in ARGV[5] and on. With them the entry to go on from
-where more must be looked at, else an empty text.
+Their number, their texts with commas between (one text: taking apart what a million entries consist of takes seconds), id and
+digest of the entry looked at last; nothing at the end.
 """
 
 CLAIM = """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.records import Entry, Record
+
+BATCH = 5000
 
 
 class LedgerUnavailable(GatewayError):
@@ -34,7 +36,7 @@ class LedgerLost(GatewayError):
 class Store(Protocol):
     """Durable, ordered, shared by processes. Every method raises LedgerUnavailable or LedgerBroken, nothing else.
 
-    Only :meth:`read` raises LedgerLost as well.
+    Only :meth:`read` and :meth:`in_force` raise LedgerLost as well.
     """
 
     @property
@@ -43,6 +45,9 @@ class Store(Protocol):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
+
+    async def examine(self) -> None:
+        """Look through all of it: LedgerBroken where something cannot be read, be it read today or not."""
 
     async def append(self, records: Sequence[Record]) -> list[Entry]:
         """Store *records*, all or none; they are durable when this returns."""
@@ -53,11 +58,17 @@ class Store(Protocol):
     async def seek(self, since: float) -> str:
         """A position with nothing taken at or after *since* before it; "" for the start."""
 
-    async def read(self, after: str = "", limit: int = 1000, *, in_force: bool = False) -> list[Entry]:
+    async def read(self, after: str = "", limit: int = 1000) -> list[Entry]:
         """The entries after a position, oldest first; fewer than *limit* at the end.
 
-        With *in_force* those of kinds that only tell what happened (``AUDIT_ONLY``) are left out.
         LedgerLost when *after* is not in the store, or another entry stands there.
+        """
+
+    async def in_force(self, after: str = "", limit: int = 1000) -> tuple[list[Record], str]:
+        """Records after a position, oldest first, and the position to go on from: *after* itself at the end.
+
+        Those of kinds that only tell what happened (``AUDIT_ONLY``) are left out: there may be none before the end.
+        LedgerLost as for :meth:`read`. See :func:`in_force`.
         """
 
     async def wait(self, after: str, timeout_s: float) -> None:
@@ -89,3 +100,13 @@ class Store(Protocol):
 
     async def problems(self) -> list[str]:
         """What weakens it right now, a sentence each with the setting to change; empty when all is well."""
+
+
+async def in_force(store: Store, after: str = "") -> AsyncIterator[tuple[list[Record], str]]:
+    """All that is in force in *store* after a position, batch by batch, each with the position to go on from."""
+    while True:
+        records, position = await store.in_force(after, BATCH)
+        if position == after:
+            return
+        yield records, position
+        after = position

@@ -26,7 +26,8 @@ def record(kind: str, number: int, now: float) -> Record:
     """The record *number*: each about another member and session."""
     details = {"until": int(now) + 7 * 86400} if kind == "signed-out" else {}
     session = f"s{number:015d}" if kind in ("signed-out", "signed-in") else ""
-    return Record(kind, now, member=f"lizhiguo{number:07d}", session=session, site="intranet", details=details)
+    site, reason = ("intranet", "") if session else ("", "unsubscribe")
+    return Record(kind, now, member=f"lizhiguo{number:07d}", session=session, site=site, reason=reason, details=details)
 
 
 async def fill(store: Store, kind: str, start: int, end: int, now: float) -> float:

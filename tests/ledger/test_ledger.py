@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger import Ledger, LedgerUnavailable, Record
+from gateway.ledger import Ledger, LedgerBroken, LedgerUnavailable, Record
 from gateway.ledger.outbox import LIMIT
 from gateway.ledger.sqlite import SqliteStore
 from gateway.standing import Standing
@@ -136,6 +137,56 @@ class TestFollowing:
 
         assert process.blocked("wangwu")
         assert "record not understood" in caplog.text
+
+    async def test_a_subscriber_of_some_kinds(self, start: Start) -> None:
+        """Who names kinds hears of those only; who names none hears of all, subscribed before or after."""
+        process, some, every = await start(), list[Record](), list[Record]()
+        process.ledger.subscribe(some.append, "unblocked", "held")
+        process.ledger.subscribe(every.append)
+        records = [block("lisi"), Record("unblocked", T, member="lisi"), Record("invented-later", T)]
+        await process.ledger.append(*records)
+
+        assert some == records[1:2]
+        assert every == records
+        assert process.heard == records
+
+    async def test_a_damaged_entry_stops_a_start(self, make: Callable[[], Process], start: Start, file: Path) -> None:
+        """What cannot be understood is no reason to let anybody in: the start ends, and names the entry."""
+        first = await start()
+        await first.ledger.append(block("lisi"), block("wangwu"), block("zhaoliu"))
+        await first.ledger.close()
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE record SET details = '{' WHERE id = 2")
+        connection.close()
+        late = make()
+
+        with pytest.raises(LedgerBroken, match="entry 2 is damaged"):
+            await late.ledger.start()
+        assert not late.ledger.ready
+
+    async def test_damage_that_is_not_read_stops_a_start(self, make: Callable[[], Process], start: Start, file: Path) -> None:
+        """What only tells what happened is not read at a start; the file is examined all the same."""
+        first = await start()
+        await first.ledger.append(*(Record("signed-in", T, member=f"m{n}", browser="x" * 900) for n in range(500)), block("lisi"))
+        await first.ledger.close()
+        with file.open("r+b") as handle:
+            handle.seek(file.stat().st_size // 2)
+            handle.write(b"\xff" * 8192)
+        late = make()
+
+        assert (await late_records(file)) == [block("lisi")]
+        with pytest.raises(LedgerBroken, match="is corrupted"):
+            await late.ledger.start()
+        assert not late.ledger.ready
+
+
+async def late_records(file: Path) -> list[Record]:
+    """What is in force, to somebody who does not examine the file."""
+    store = SqliteStore(file, time.time)
+    await store.open()
+    records, _ = await store.in_force()
+    await store.close()
+    return records
 
 
 class TestNote:

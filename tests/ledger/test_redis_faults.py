@@ -241,7 +241,7 @@ async def test_a_user_of_the_ledger_needs_little(opened: Opened, server: RedisSe
     await store.keep_mark("a", "b")
 
     assert (await store.get("a"), await store.mark("a"), await store.read()) == ("b", "b", [entry])
-    assert await store.read(in_force=True) == [entry]
+    assert await store.in_force() == ([RECORD], entry.position)
     assert any("CONFIG GET is refused" in problem for problem in await store.problems())
 
 

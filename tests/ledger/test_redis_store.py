@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger import LedgerBroken, LedgerLost
+from gateway.ledger import LedgerBroken, LedgerLost, in_force
 from gateway.ledger.chain import BEGINNING, digest
 from gateway.ledger.redis import RedisStore
 from gateway.records import Record
@@ -127,9 +127,9 @@ async def test_a_lost_place_is_told(opened: Opened, server: RedisServer, loss: t
     await server.do(*loss)
 
     await in_time(store.wait(place, 30), 3)
-    for in_force in (True, False):
+    for read in (store.read, store.in_force):
         with pytest.raises(LedgerLost, match="data lost"):
-            await store.read(place, in_force=in_force)
+            await read(place)
 
 
 async def test_trimming_under_a_reader_is_told(opened: Opened, server: RedisServer) -> None:
@@ -173,10 +173,13 @@ async def test_what_only_tells_is_left_out(opened: Opened) -> None:
     store = opened()
     await store.append([Record("signed-in", 1.0 + n, member="a") for n in range(6000)])
     await store.append([revoked("b"), Record("renewed", 2e9), revoked("c"), Record("renewed", 2e9)])
-    found = await store.read(limit=1, in_force=True)
+    found = [page async for page in in_force(store)]
+    ahead, place = await store.in_force(found[0][1], limit=1)
 
-    assert [entry.record.member for entry in found] == ["b"]
-    assert [entry.record.member for entry in await store.read(found[0].position, in_force=True)] == ["c"]
+    assert [record.member for page, _ in found for record in page] == ["b", "c"]
+    assert found[0][0] == []
+    assert [record.member for record in ahead] == ["b"]
+    assert [record.member for record in (await store.in_force(place, limit=1))[0]] == ["c"]
 
 
 async def test_reading_in_pieces_gives_all(opened: Opened) -> None:
@@ -264,8 +267,9 @@ async def test_what_is_not_ours_is_refused(opened: Opened, server: RedisServer, 
     store = opened()
     await server.do(*spoil)
 
-    with pytest.raises(LedgerBroken, match="no record of ours"):
-        await store.read()
+    for read in (store.read, store.in_force):
+        with pytest.raises(LedgerBroken, match="no record of ours"):
+            await read()
 
 
 async def test_a_key_of_another_kind_is_refused(opened: Opened, server: RedisServer) -> None:

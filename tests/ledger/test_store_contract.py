@@ -71,17 +71,44 @@ async def test_reading_on(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_in_force_only(store: Store, kind: str) -> None:
-    """With in_force, kinds that only tell what happened are left out."""
-    await store.append([Record(kind, T)])
+    """What is in force is given whole, in its order; kinds that only tell what happened are left out."""
+    await store.append([FULL._replace(kind=kind), Record(kind, T, member="lisi", reason="r"), Record(kind, T, site="erp")])
+    expected = [] if kind in AUDIT_ONLY else await all_of(store)
 
-    assert [entry.record.kind for entry in await store.read(in_force=True)] == ([] if kind in AUDIT_ONLY else [kind])
+    assert (await store.in_force())[0] == expected
 
 
 async def test_kinds_of_a_later_release_are_read(store: Store) -> None:
     """A kind that this release does not know is stored and given like any other."""
     await store.append([Record("invented-later", T, details={"also": "new"})])
 
-    assert [entry.record.kind for entry in await store.read(in_force=True)] == ["invented-later"]
+    assert [record.kind for record in (await store.in_force())[0]] == ["invented-later"]
+
+
+async def test_in_force_page_by_page(store: Store) -> None:
+    """Page after page gives everything in force once, whatever stands between; the position at the end stays where it is."""
+    for number in range(7):
+        await store.append([Record("signed-in", T), revoked(number), Record("renewed", T), Record("signed-in", T)])
+    found, position = [], ""
+    while (page := await store.in_force(position, 2))[1] != position:
+        found += page[0]
+        position = page[1]
+
+    assert [record.member for record in found] == [f"member{number}" for number in range(7)]
+    assert await store.in_force(position) == ([], position)
+    await store.append([revoked(8)])
+    assert (await store.in_force(position))[0] == [revoked(8)]
+
+
+async def test_in_force_whatever_the_text(store: Store) -> None:
+    """Texts with quotation marks, brackets, commas, line ends and NULs come back as they are, one or all of them."""
+    odd = '",[]}{\\\n\0张三\x1f'
+    texts = ("member", "session", "site", "address", "browser", "reason", "rule")
+    records = [Record("revoked", T + 0.123456, **{name: odd}) for name in texts]
+    records += [Record("revoked", T, details={odd: [odd]}), Record("revoked", T, **dict.fromkeys(texts, odd), details={"a": odd})]
+    await store.append(records)
+
+    assert (await store.in_force())[0] == records
 
 
 async def test_the_chain(stores: Stores) -> None:
@@ -161,8 +188,9 @@ async def test_a_position_of_other_data(store: Store, stores: Stores, after: str
     position = written[0 if after == "first" else -1].position
     changed = position[:-1] + ("0" if position[-1] != "0" else "1")
 
-    with pytest.raises(LedgerLost):
-        await store.read(changed)
+    for read in (store.read, store.in_force):
+        with pytest.raises(LedgerLost):
+            await read(changed)
 
 
 class TestSeek:
