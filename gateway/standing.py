@@ -168,7 +168,7 @@ class Standing:
             self._end(record.session, _until(record))
             self._revoked_ids.add(record.session)
         elif record.member:
-            self.revoke(record.member, record.at)
+            _put_off(self._members, record.member.casefold(), record.at)
         elif record.site:
             self.revoke_site(record.site, record.at)
 

@@ -81,7 +81,8 @@ class Stage:
 
     async def _with_ledger(self, name: str) -> None:
         """Start a gateway on a ledger full of revocations."""
-        store = store_at(str(settings.load(self.site.settings(name), {}).store), name, time.time)
+        config = settings.load(self.site.settings(name), {})
+        store = store_at(config.store, config.owner, time.time)
         await store.open()
         for first in range(0, self.revoked, PORTION):
             end = min(first + PORTION, self.revoked)
