@@ -46,6 +46,14 @@ _FOR_NOW = (
     (Exception, "", "gives an answer that makes no sense"),
 )
 
+_HANGS_UP = "cannot be reached: {said}; over TLS: does it ask for a certificate of ours (?cert_file=…&key_file=… in store)?"
+_OVER_TLS = (
+    ((ConnectionResetError, BrokenPipeError), "", _HANGS_UP),
+    (_NONE, "closed by", _HANGS_UP),
+    *_FOR_NOW,
+)
+"""A Redis that wants a certificate refuses after the handshake: the alert that says so may come, or be lost as it hangs up."""
+
 
 @contextmanager
 def told(shown: str) -> Iterator[None]:
@@ -59,7 +67,8 @@ def told(shown: str) -> Iterator[None]:
     except Exception as error:  # a server that is no Redis breaks the library in any way
         if fault := _fault(_FOR_GOOD, error):
             raise LedgerBroken(f"{shown} {fault}") from error
-        raise LedgerUnavailable(f"{shown} {_fault(_FOR_NOW, error)}") from error
+        faults = _OVER_TLS if shown.startswith("rediss:") else _FOR_NOW
+        raise LedgerUnavailable(f"{shown} {_fault(faults, error)}") from error
     finally:
         if task and task.cancelling() > cancelled:  # the library sometimes goes on as if nobody had asked it to stop
             raise asyncio.CancelledError
