@@ -263,7 +263,7 @@ class RedisStore:
 
     def _strange(self, count: int, place: str) -> LedgerBroken:
         where = f"among the {count} entries of {self._stream} up to {place}"
-        return LedgerBroken(f"{self._shown}: something {where} is no record of ours")
+        return LedgerBroken(f"{self._shown}: something {where} is no record of ours; take it out by XDEL")
 
 
 def _life_ms(now: float, until: float) -> int:

@@ -19,6 +19,7 @@ _NONE = ()
 _FOR_GOOD = (
     (redis.MovedError, "MOVED", _CLUSTER),
     (redis.ClusterCrossSlotError, "CROSSSLOT", _CLUSTER),
+    (_NONE, "STRANGE", "holds an entry that is not ours; take it out by XDEL: {said}"),
     (_NONE, "WRONGTYPE", "holds something else under our key: give store a prefix of its own, like ?prefix=gateway"),
 )
 """The library's class, the word that Redis begins such an error with, and what it means: waiting does not help."""

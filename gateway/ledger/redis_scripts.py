@@ -4,6 +4,9 @@ from __future__ import annotations
 
 APPEND = """
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if last and not (last[2][1] == 'd' and pcall(cjson.decode, last[2][6] or '')) then
+  return redis.error_reply('STRANGE ' .. last[1] .. ' at the end of ' .. KEYS[1])
+end
 local digest = last and last[2][2] or ''
 local ids, count = {}, (#ARGV - 2) / 4
 if digest == ARGV[#ARGV - 2] and ARGV[2] == '0' then
@@ -29,6 +32,8 @@ appended twice.
 Each record is ARGV's next four: its time in ms, its digest, its kind and its text. An id is the record's own time, or comes
 after the last id where that is not earlier: ids rise whatever the clocks of Redis and its replicas do, and none is below the
 time of a record that stands before it.
+
+Nothing is appended after somebody else's entry: no reader would come past it, so a revocation would be stored and not be heard.
 """
 
 _PLACE = """

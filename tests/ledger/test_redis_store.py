@@ -272,6 +272,20 @@ async def test_what_is_not_ours_is_refused(opened: Opened, server: RedisServer, 
             await read()
 
 
+@pytest.mark.parametrize("entry", [("hello", "world"), ("d", "x", "k", "revoked", "r", "{")], ids=["strange fields", "no JSON"])
+async def test_nothing_is_stored_behind_what_is_not_ours(opened: Opened, server: RedisServer, entry: tuple[str, ...]) -> None:
+    """No process would hear of it: to revoke fails, and says what to take out; then all goes on."""
+    store = opened()
+    await store.append([revoked("a")])
+    place = await server.do("XADD", STREAM, "*", *entry)
+
+    with pytest.raises(LedgerBroken, match=f"XDEL: .*{place}"):
+        await store.append([revoked("b")])
+    await server.do("XDEL", STREAM, place)
+    await store.append([revoked("b")])
+    assert [entry.record.member for entry in await store.read()] == ["a", "b"]
+
+
 async def test_a_key_of_another_kind_is_refused(opened: Opened, server: RedisServer) -> None:
     """Where our key holds something else, the way out is named."""
     await server.do("SET", STREAM, "x")
