@@ -20,7 +20,6 @@ from gateway.sealing import Forged, Sealer
 _NO_TAGS: Mapping[int, bool] = MappingProxyType({})
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 PURPOSE = "session"
-PRIVATE = "session-private"
 VERSION = 1
 READABLE_VERSION = 2  #: release N reads N+1, so that a rollback signs nobody out
 HOT = 1024
@@ -218,7 +217,7 @@ class Sessions:
 
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
-        value = self._sealer.sign(PURPOSE, self._claims(session))
+        value = self._sealer.seal(PURPOSE, *_claims(session))
         announced = identity_headers(identity(session, raw=self._raw_headers))
         if proof := self._proof(session):
             announced[JWT] = proof.at(session.renewed)
@@ -314,88 +313,88 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._recent) + len(self._older)
 
-    def to_claims(self, session: Session) -> dict[str, Any]:
-        """What a hand-over carries to another host of ours: all of the session, to be encrypted by the caller."""
-        return self._claims(session)
+    def to_claims(self, session: Session) -> tuple[Any, Any]:
+        """What a hand-over carries to another host of ours: all of the session, in the clear, to be encrypted by the caller."""
+        return _claims(session)
 
     def from_claims(self, claims: Any) -> Session:
         """The session in *claims*, or SignInNeeded ``forged``."""
         return self._session(claims)
 
-    def _claims(self, session: Session) -> dict[str, Any]:
-        member = session.member
-        private = {"e": member.email, "m": member.mobile, "a": member.avatar, "o": dict(session.attributes)}
-        claims: dict[str, Any] = {
-            "v": VERSION,
-            "i": session.id,
-            "u": member.user_id,
-            "c": session.corp_id,
-            "a": session.agent_id,
-            "s": session.site,
-            "t": [session.issued, session.renewed, session.ends, session.read],
-            "n": member.name,
-            "d": list(member.departments),
-        }
-        optional: dict[str, Any] = {
-            "D": list(session.departments) if session.departments != member.departments else [],
-            "l": list(member.leader_of),
-            "p": member.position,
-            "k": member.alias,
-            "g": {str(tag): int(holds) for tag, holds in session.tags.items()},
-            "P": int(session.partial),
-            "x": self._sealer.encrypt(PRIVATE, private) if any(private.values()) else "",
-        }
-        return claims | {key: value for key, value in optional.items() if value}
-
     def _read(self, value: str) -> Session:
         try:
-            claims = self._sealer.verify(PURPOSE, value)
+            return self._session(self._sealer.open(PURPOSE, value))
         except Forged as error:
             raise SignInNeeded("forged") from error
-        return self._session(claims)
 
     def _session(self, claims: Any) -> Session:
         try:
-            session = self._parsed(claims)
-        except (Forged, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            session = self._parsed(*claims)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SignInNeeded("forged") from error
         if (session.corp_id, session.agent_id) != self._app:
             raise SignInNeeded("other-site")
         return session
 
-    def _parsed(self, claims: Any) -> Session:
-        if not 1 <= int(claims["v"]) <= READABLE_VERSION:
+    def _parsed(self, claims: Any, private: Any) -> Session:
+        version, own_id, user_id, corp_id, agent_id, site, *more = claims
+        if not 1 <= int(version) <= READABLE_VERSION:
             raise ValueError("a version this release cannot read")
-        private = self._sealer.decrypt(PRIVATE, claims["x"]) if claims.get("x") else {}
-        *times, read = claims["t"]
-        issued, renewed, ends = map(int, times)
-        own = tuple(map(int, claims["d"]))
-        user_id, site = str(claims["u"]), sys.intern(str(claims["s"]))
-        attributes = {str(key): str(value) for key, value in private["o"].items()} if private.get("o") else _NO_ATTRIBUTES
+        issued, renewed, ends, read, name, own, departments, leader_of, position, alias, tags, partial, *_ = more
+        email, mobile, avatar, attributes, *_ = private or ("", "", "", {})
+        user_id, site, issued, renewed, own = str(user_id), sys.intern(str(site)), int(issued), int(renewed), tuple(map(int, own))
+        attributes = {str(key): str(value) for key, value in attributes.items()} if attributes else _NO_ATTRIBUTES
         member = Member(
             user_id=user_id,
-            name=str(claims["n"]),
+            name=str(name),
             departments=own,
-            leader_of=tuple(map(int, claims.get("l", ()))),
-            position=str(claims.get("p", "")),
-            alias=str(claims.get("k", "")),
-            email=str(private.get("e", "")),
-            mobile=str(private.get("m", "")),
-            avatar=str(private.get("a", "")),
+            leader_of=tuple(map(int, leader_of)),
+            position=str(position),
+            alias=str(alias),
+            email=str(email),
+            mobile=str(mobile),
+            avatar=str(avatar),
         )
         return Session(
-            id=str(claims["i"]),
+            id=str(own_id),
             member=member,
-            corp_id=sys.intern(str(claims["c"])),
-            agent_id=int(claims["a"]),
+            corp_id=sys.intern(str(corp_id)),
+            agent_id=int(agent_id),
             site=site,
             issued=issued,
             renewed=issued if renewed == issued else renewed,  # one object: a hundred thousand sessions are remembered
-            ends=ends,
+            ends=int(ends),
             read=float(read),
             account=self.accounts.account(site, user_id, attributes),
             attributes=attributes,
-            departments=tuple(map(int, claims.get("D", ()))) or own,
-            tags={int(tag): bool(holds) for tag, holds in claims["g"].items()} if "g" in claims else _NO_TAGS,
-            partial=bool(claims.get("P", 0)),
+            departments=tuple(map(int, departments)) or own,
+            tags={int(tag): bool(holds) for tag, holds in tags.items()} if tags else _NO_TAGS,
+            partial=bool(partial),
         )
+
+
+def _claims(session: Session) -> tuple[Any, Any]:
+    """What anybody may read in a cookie, by position, and what only we: a new claim goes to the end."""
+    member = session.member
+    private = [member.email, member.mobile, member.avatar, dict(session.attributes)]
+    claims = [
+        VERSION,
+        session.id,
+        member.user_id,
+        session.corp_id,
+        session.agent_id,
+        session.site,
+        session.issued,
+        session.renewed,
+        session.ends,
+        session.read,
+        member.name,
+        member.departments,
+        session.departments if session.departments != member.departments else (),
+        member.leader_of,
+        member.position,
+        member.alias,
+        {tag: int(holds) for tag, holds in session.tags.items()},
+        int(session.partial),
+    ]
+    return claims, private if any(private) else None

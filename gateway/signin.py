@@ -114,7 +114,7 @@ class HandOver:
     until: int
     host: str
     state: str
-    session: dict[str, Any]
+    session: Any  #: what ``Sessions.to_claims`` gives
     of: str = ""  #: id of the session at the callback host that it was made from
 
     def seal(self, sealer: Sealer) -> str:

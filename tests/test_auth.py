@@ -258,7 +258,7 @@ class TestRefuses:
         """The same claims under another key are ``forged``."""
         claims = check.parts.sessions.to_claims(SESSION)
 
-        assert check.ask(session=Sealer([Secret(OTHER_KEY)]).sign("session", claims)).reason == "forged"
+        assert check.ask(session=Sealer([Secret(OTHER_KEY)]).seal("session", *claims)).reason == "forged"
 
     @pytest.mark.parametrize(
         "changes, navigation, reason",

@@ -340,7 +340,7 @@ async def test_signed_out_meanwhile(browse: Browse) -> None:
     assert (await browser.open(f"{ERP}/x")).says("signed_out.title")
 
 
-Change = Callable[[HandOver, dict[str, Any]], HandOver]
+Change = Callable[[HandOver, Callable[..., Any]], HandOver]
 
 
 @pytest.mark.parametrize(
@@ -349,9 +349,9 @@ Change = Callable[[HandOver, dict[str, Any]], HandOver]
         lambda own, claims: replace(own, host="erp2.example.net"),
         lambda own, claims: replace(own, host="evil.example"),
         lambda own, claims: replace(own, state="b" * 32),
-        lambda own, claims: replace(own, session=claims | {"s": "oa"}),
-        lambda own, claims: replace(own, session=claims | {"c": "wwfedcba9876543210"}),
-        lambda own, claims: replace(own, session=claims | {"a": 1}),
+        lambda own, claims: replace(own, session=claims(site="oa")),
+        lambda own, claims: replace(own, session=claims(corp_id="wwfedcba9876543210")),
+        lambda own, claims: replace(own, session=claims(agent_id=1)),
         lambda own, claims: replace(own, session={}),
     ],
     ids=[
@@ -370,8 +370,11 @@ async def test_not_for_here(browse: Browse, gateway: Gateway, clock: Clock, chan
     await browser.open(f"{OA}/")
     state = await begun(browser, f"{ERP}/")
     session = replace(opened(gateway, browser.session(OA)), id="own", site="erp")
-    claims = parts.sessions.to_claims(session)
-    good = HandOver("once", int(clock()) + 60, "erp.example.net", state, claims)
+
+    def claims(**changes: Any) -> Any:
+        return parts.sessions.to_claims(replace(session, **changes))
+
+    good = HandOver("once", int(clock()) + 60, "erp.example.net", state, claims())
 
     page = await handed(browser, gateway, state, change(good, claims))
     control = await handed(browser, gateway, state, replace(good, id="twice"))

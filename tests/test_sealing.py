@@ -62,6 +62,15 @@ def test_what_was_encrypted_opens(claims: Any) -> None:
     assert Sealer([NEW]).decrypt("private", text) == claims
 
 
+@given(JSON, JSON)
+def test_what_was_sealed_opens(claims: Any, private: Any) -> None:
+    """Claims and private part come back as they were, side by side in three parts of one alphabet."""
+    value = Sealer([NEW]).seal("session", claims, private)
+
+    assert re.fullmatch(r"\.?[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{43}", value)
+    assert Sealer([NEW]).open("session", value) == (claims, private)
+
+
 def test_the_signature_is_sha256() -> None:
     """The signature takes 43 characters: 32 bytes of HMAC-SHA-256, not the library's SHA-1."""
     assert len(Sealer([NEW]).sign("session", 1).rpartition(".")[2]) == 43
@@ -163,6 +172,8 @@ class TestForgeries:
         with pytest.raises(Forged):
             Sealer([NEW, OLD]).verify("session", text)
         with pytest.raises(Forged):
+            Sealer([NEW, OLD]).open("session", text)
+        with pytest.raises(Forged):
             Sealer([NEW, OLD]).decrypt("private", text)
 
     @given(st.data())
@@ -210,13 +221,26 @@ class TestForgeries:
 
     @pytest.mark.parametrize(
         "payload",
-        ["", "!", ".", ".AAAA", base64.urlsafe_b64encode(b"{").decode(), "eyJhIjo" * 50, base64.b64encode(b"\xff\xfe").decode()],
-        ids=["empty", "no-base64", "no-zip", "bad-zip", "half-json", "repeated", "no-utf8"],
+        [
+            "",
+            "!",
+            ".",
+            ".AAAA",
+            base64.urlsafe_b64encode(b"1 2").decode(),
+            base64.urlsafe_b64encode(b"{").decode(),
+            "eyJhIjo" * 50,
+            base64.b64encode(b"\xff\xfe").decode(),
+        ],
+        ids=["empty", "no-base64", "no-zip", "bad-zip", "two", "half-json", "repeated", "no-utf8"],
     )
     def test_a_signature_under_nonsense_is_forged(self, payload: str) -> None:
         """A genuine signature under something that is no JSON does not open, and raises nothing else."""
         with pytest.raises(Forged):
             Sealer([NEW]).verify("session", signed(payload))
+        with pytest.raises(Forged):
+            Sealer([NEW]).open("session", signed(f"{payload}."))
+        with pytest.raises(Forged):
+            Sealer([NEW]).open("session", signed(f"MQ.{payload.strip('.') or '!'}"))
 
     def test_deep_json_is_forged(self) -> None:
         """JSON nested deeper than Python reads is forged, not a RecursionError."""
