@@ -26,7 +26,7 @@ PACKED = istr("X-WeCom-Identity")
 
 _SAFE = ":/?#@!$&'()*,;="
 _PLAIN = re.compile(rf"[A-Za-z0-9_.~{re.escape(_SAFE)}-]*").fullmatch
-_ENCODED = [quote(bytes([byte]), safe=_SAFE) for byte in range(256)]
+_ENCODED = [quote(bytes([byte]), safe=_SAFE) for byte in range(256)].__getitem__
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -95,7 +95,7 @@ def encode(value: str) -> str:
     """
     if _PLAIN(value):
         return value
-    return "".join(map(_ENCODED.__getitem__, value.encode("utf-8", "replace")))
+    return "".join(map(_ENCODED, value.encode("utf-8", "replace")))
 
 
 def visible(value: str) -> str:

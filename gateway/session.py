@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.accounts import Accounts
 from gateway.errors import Denied, LoginFailed, SignInNeeded
-from gateway.member import JWT, Member, identity, identity_headers
+from gateway.member import ACTIVE, JWT, Member, identity, identity_headers
 from gateway.proof import Proof, Prover
 from gateway.sealing import Forged, Sealer
 
@@ -257,7 +257,11 @@ class Sessions:
         """Give the session in *value* whatever its site and end, or raise SignInNeeded ``no-session`` or ``forged``."""
         if not value:
             raise SignInNeeded("no-session")
-        return self._read(value)
+        try:
+            claims = self._sealer.open(PURPOSE, value)
+        except Forged as error:
+            raise SignInNeeded("forged") from error
+        return self.from_claims(claims)
 
     def _in_force(self, session: Session | Seen, site: str, navigation: bool) -> None:
         now = self._clock()
@@ -319,15 +323,6 @@ class Sessions:
 
     def from_claims(self, claims: Any) -> Session:
         """The session in *claims*, or SignInNeeded ``forged``."""
-        return self._session(claims)
-
-    def _read(self, value: str) -> Session:
-        try:
-            return self._session(self._sealer.open(PURPOSE, value))
-        except Forged as error:
-            raise SignInNeeded("forged") from error
-
-    def _session(self, claims: Any) -> Session:
         try:
             session = self._parsed(*claims)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -345,31 +340,32 @@ class Sessions:
         user_id, site, issued, renewed, own = str(user_id), sys.intern(str(site)), int(issued), int(renewed), tuple(map(int, own))
         attributes = {str(key): str(value) for key, value in attributes.items()} if attributes else _NO_ATTRIBUTES
         member = Member(
-            user_id=user_id,
-            name=str(name),
-            departments=own,
-            leader_of=tuple(map(int, leader_of)),
-            position=str(position),
-            alias=str(alias),
-            email=str(email),
-            mobile=str(mobile),
-            avatar=str(avatar),
+            user_id,
+            str(name),
+            ACTIVE,
+            own,
+            tuple(map(int, leader_of)),
+            str(position),
+            str(alias),
+            str(email),
+            str(mobile),
+            str(avatar),
         )
         return Session(
-            id=str(own_id),
-            member=member,
-            corp_id=sys.intern(str(corp_id)),
-            agent_id=int(agent_id),
-            site=site,
-            issued=issued,
-            renewed=issued if renewed == issued else renewed,  # one object: a hundred thousand sessions are remembered
-            ends=int(ends),
-            read=float(read),
-            account=self.accounts.account(site, user_id, attributes),
-            attributes=attributes,
-            departments=tuple(map(int, departments)) or own,
-            tags={int(tag): bool(holds) for tag, holds in tags.items()} if tags else _NO_TAGS,
-            partial=bool(partial),
+            str(own_id),
+            member,
+            sys.intern(str(corp_id)),
+            int(agent_id),
+            site,
+            issued,
+            issued if renewed == issued else renewed,  # one object: a hundred thousand sessions are remembered
+            int(ends),
+            float(read),
+            self.accounts.account(site, user_id, attributes),
+            tuple(map(int, departments)) or own,
+            {int(tag): bool(holds) for tag, holds in tags.items()} if tags else _NO_TAGS,
+            bool(partial),
+            attributes,
         )
 
 
