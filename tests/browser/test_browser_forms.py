@@ -62,8 +62,11 @@ async def test_a_second_end_is_as_the_first(stand: Stand, page: Page) -> None:
         await expect(page.locator("#again")).to_be_hidden()
         async with page.expect_popup() as opening:
             await page.click("#open")
-        await scan(await opening.value, stand)
+        second = await opening.value
+        await scan(second, stand)
         await expect(page.locator("h1")).to_have_text("saved")
+        if not second.is_closed():
+            await second.wait_for_event("close")
         assert len(stand.app.posts) == ends
 
 

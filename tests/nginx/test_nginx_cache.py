@@ -386,10 +386,13 @@ class Hammer:
                 task.cancel()
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not done():
-                self.news.clear()
-                await self.news.wait()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not done():
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError:
+            raise AssertionError(f"not in {PATIENCE_S} s; by now {time.time()}, of each client: {self.last}") from None
 
     async def answered(self, count: int) -> None:
         await self.until(lambda: len(self.seen) >= count)

@@ -59,9 +59,16 @@ def holds_ours(credentials: bytes) -> bool:
 
 @pytest.fixture(scope="module")
 def recognised() -> Callable[[str], bool]:
-    """The patterns of ``http.conf``, asked here a million times faster than through nginx."""
+    """The patterns of ``http.conf``, asked here a million times faster than through nginx.
+
+    What they skip and what they look for exclude each other, so `*+` finds what `*` finds, sooner; Python's `*+` has a mistake
+    in 3.11.2.
+    """
     block = HTTP_CONF.partition("map $http_authorization $wecom_token {")[2].partition("\n}")[0]
-    patterns = [re.compile(text, re.DOTALL) for text in re.findall(r'^    "~(.+)" \$wecom_credentials;$', block, re.MULTILINE)]
+    patterns = [
+        re.compile(text.replace("*+", "*"), re.DOTALL)
+        for text in re.findall(r'^    "~(.+)" \$wecom_credentials;$', block, re.MULTILINE)
+    ]
     assert len(patterns) == 2
     return lambda header: any(pattern.search(header) for pattern in patterns)
 
