@@ -202,7 +202,8 @@ class Gateway:
         telemetry.follow(ledger)
         cache, self._close_cache = cache_for(config)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, cache, resolved, clock)
-        ledger.subscribe(self._lasting.hold.apply, "held", "released", "revoked")
+        ledger.subscribe(self._lasting.hold.apply, "held", "released")
+        ledger.subscribe(self._lasting.hold.revoked, "revoked")
         ledger.subscribe(self._lasting.holders.heard, "account")
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}

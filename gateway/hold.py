@@ -50,11 +50,15 @@ class Hold:
                 self.members |= {name.casefold(): name for name in named(record)}
             case "released":
                 self._release(record)
-            case "revoked" if record.member:
-                if self.members:
-                    self.members.pop(record.member.casefold(), None)
-                if record.reason in GONE:
-                    self._gone[record.member.casefold()] = record.at
+            case "revoked":
+                self.revoked(record)
+
+    def revoked(self, record: Record) -> None:
+        """The same for a ``revoked`` record, of which a start has a million."""
+        if record.reason in GONE and record.member:
+            self._gone[record.member.casefold()] = record.at
+        if self.members:
+            self.members.pop(record.member.casefold(), None)
 
     def _release(self, record: Record) -> None:
         keys = {name.casefold() for name in named(record)}

@@ -221,8 +221,9 @@ class Ledger:
         await self._replay()
 
     def _apply(self, records: Iterable[Record]) -> None:
+        takers, others = self._takers, self._others
         for record in records:
-            for take in self._takers.get(str(record.kind), self._others):
+            for take in takers.get(record.kind, others) if isinstance(record.kind, str) else others:
                 try:
                     take(record)
                 except Exception:  # one record that cannot be understood must not keep out those after it
