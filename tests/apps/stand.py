@@ -29,6 +29,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.conftest import WECOM_UA
+from tests.listening import listening
 from tests.patience import unhurried
 
 NGINX = """
@@ -224,7 +225,7 @@ class _Here(AbstractResolver):
 async def running(servers: str, *, folder: Path, hosts: Sequence[str], **changes: Any) -> AsyncIterator[Stand]:
     """Start an installation whose nginx has *servers*; *hosts* are the sites' names, the first is the callback's."""
     async with contextlib.AsyncExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+        listener = stack.enter_context(listening())
         port = listener.getsockname()[1]
         clock = Clock()
         sandbox = await stack.enter_async_context(Sandbox.start(clock=clock, oauth_domain=hosts[0]))

@@ -27,6 +27,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from tests.browser.legacy import Legacy
+from tests.listening import listening
 from tests.patience import PATIENCE_S, unhurried
 
 HTTP_SITES = {
@@ -170,7 +171,7 @@ async def running(
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wecom-")))
-        sockets = [stack.enter_context(_listening()) for _ in range(3)]
+        sockets = [stack.enter_context(listening()) for _ in range(3)]
         ports = sockets[0].getsockname()[1], sockets[1].getsockname()[1]
         sites = HTTPS_SITES if scheme == "https" else HTTP_SITES
         urls = {name: f"{scheme}://{host}:{ports[port]}" for name, (host, port) in sites.items()}
@@ -188,10 +189,6 @@ async def running(
         _configure(stand, app, nginx or {}, also_http)
         await stack.enter_async_context(_nginx(folder, sockets))
         yield stand
-
-
-def _listening() -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0), backlog=512)
 
 
 async def _serve(stack: contextlib.AsyncExitStack, app: Legacy) -> str:

@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 
 import gateway.member
+from tests.listening import listening
 from tests.patience import PATIENCE_S
 
 SNIPPETS = Path(__file__).resolve().parents[2] / "nginx"
@@ -317,7 +318,7 @@ def tried(path: Path) -> subprocess.CompletedProcess[str]:
 
 def start(path: Path) -> Nginx:
     """Start nginx on a socket that already listens, so that neither port nor readiness can be missed."""
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+    with listening() as listener:
         port = listener.getsockname()[1]
         path.write_text(path.read_text("utf-8").replace("LISTEN", f"127.0.0.1:{port}"), "utf-8")
         result = tried(path)
