@@ -16,7 +16,7 @@ from multidict import istr
 from gateway import rules
 from gateway.errors import Denied, SignInNeeded
 from gateway.keys import Live
-from gateway.member import JWT, PACKED, encode, identity_headers
+from gateway.member import PACKED, encode, packed_answer, separate_answer
 from gateway.session import Seen
 from gateway.tokens import Known
 
@@ -26,7 +26,6 @@ HOST, SITE, SESSION = istr("Host"), istr("X-WeCom-Site"), istr("X-WeCom-Session"
 TOKEN = istr("X-WeCom-Token")
 NAVIGATION, PREFLIGHT = istr("X-WeCom-Navigation"), istr("X-WeCom-Preflight")
 EXPIRES = istr("X-Accel-Expires")
-REASON, RULE = istr("X-WeCom-Reason"), istr("X-WeCom-Rule")
 
 
 def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -35,43 +34,41 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
     async def auth(request: web.BaseRequest) -> web.StreamResponse:
         """Answer nginx's subrequest: 204 and who it is, 401 and why to sign in, 403 and why not."""
         now, asked = live.now, request.headers
+        tell = packed_answer if PACKED in asked else separate_answer
         try:
             rule = now.rules.parse(request.raw_path)
             site = now.sites.find(asked.get(SITE, ""), asked.get(HOST, ""))
             if site.preflight and PREFLIGHT in asked:
                 now.telemetry.checked(204, "preflight")
-                return answer(204)  # let through as nobody: no identity header at all
+                return answer(204, tell())  # let through as nobody
             if TOKEN in asked:  # it alone decides, whatever session came along
                 seen: Seen | Known = now.tokens.seen(asked[TOKEN], site=site.name, rule=rule)
             else:
                 seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=NAVIGATION in asked)
                 now.standing.check(seen)
                 rules.check(seen, rule)
-            response = answer(204, {PACKED: seen.identity} if PACKED in asked else identity_headers(seen.identity))
-            if seen.proof:
-                response.headers[JWT] = seen.proof.at(now.clock())
+            proof = seen.proof.at(now.clock()) if seen.proof else ""
+            told = tell("", "", seen.identity, proof)
         except SignInNeeded as needed:
-            return refusal(401, needed.reason, needed.rule)
+            return refusal(401, needed.reason, tell(needed.reason, encode(needed.rule)))
         except Denied as denied:
             if denied.reason != "rule":
                 now.telemetry.warn_once(f"{denied.reason} {denied.rule}", f"{denied.reason}: {denied}")
-            return refusal(403, denied.reason, denied.rule)
+            return refusal(403, denied.reason, tell(denied.reason, encode(denied.rule)))
         except Exception:
             log.exception("internal: the check failed")
-            return refusal(403, "internal")
+            return refusal(403, "internal", tell("internal"))
         now.telemetry.checked(204)
         if now.config.cache:
-            response.headers[EXPIRES] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
-        return response
+            told[EXPIRES] = f"@{int(now.clock())}"  # to the end of this second; only cache.conf heeds it
+        return answer(204, told)
 
-    def refusal(status: int, reason: str, rule: str = "") -> web.StreamResponse:
+    def refusal(status: int, reason: str, told: dict[str, str]) -> web.StreamResponse:
         live.now.telemetry.checked(status, reason)
-        headers: dict[str, str] = {hdrs.CONTENT_LENGTH: "0", REASON: reason}
-        if rule:
-            headers[RULE] = encode(rule)
-        return answer(status, headers)
+        told[hdrs.CONTENT_LENGTH] = "0"
+        return answer(status, told)
 
-    def answer(status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+    def answer(status: int, headers: Mapping[str, str]) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers)  # web.Response, with its body, costs a tenth of a check
         if live.leaving:
             response.force_close()

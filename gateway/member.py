@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote
 
+from aiohttp import hdrs
 from multidict import istr
 
 ACTIVE = 1
@@ -20,9 +21,11 @@ NOT_ACTIVE = {2: "disabled", 4: "not-activated", 5: "left"}
 _IDENTITY = "UserId Account Name CorpId Departments Email Mobile Avatar Position Alias Kind"
 IDENTITY = tuple(istr(f"X-WeCom-{name}") for name in _IDENTITY.split())
 """The identity headers in the order of :func:`identity`; ``istr``: their lower case is made once."""
-JWT = istr("X-WeCom-Jwt")
-PACKED = istr("X-WeCom-Identity")
-"""All of them in one header, a tab between two, for nginx's member.conf: it would look for eleven one by one, in each answer."""
+NOBODY = "\t" * (len(IDENTITY) - 1)
+REASON, RULE, JWT = istr("X-WeCom-Reason"), istr("X-WeCom-Rule"), istr("X-WeCom-Jwt")
+_ANSWER = (REASON, RULE, *IDENTITY, JWT)
+PACKED = istr("X-WeCom-Packed")
+"""Sent by nginx's gateway.conf, which takes everything from one header: it would look for fourteen one by one, in each answer."""
 
 _SAFE = ":/?#@!$&'()*,;="
 _PLAIN = re.compile(rf"[A-Za-z0-9_.~{re.escape(_SAFE)}-]*").fullmatch
@@ -85,7 +88,18 @@ def identity(session: Announced, *, raw: bool = False, kind: str = "member") -> 
 
 def identity_headers(packed: str) -> dict[str, str]:
     """Make a header of each value in *packed* (:func:`identity`) that is there; an empty one announces nobody."""
-    return {name: value for name, value in zip(IDENTITY, packed.split("\t"), strict=False) if value}
+    return separate_answer(identity=packed)
+
+
+def separate_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> dict[str, str]:
+    """The headers of a check's answer, one for each thing it says."""
+    values = (reason, rule, *identity.split("\t"), proof)
+    return {name: value for name, value in zip(_ANSWER, values, strict=True) if value}
+
+
+def packed_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> dict[str, str]:
+    """The same in one header for nginx's gateway.conf, whose ``proxy_redirect`` takes it apart: a tab between two fields, ``;`` at the end."""
+    return {hdrs.LOCATION: f"wecom:{reason}\t{rule}\t{identity}\t{proof};"}
 
 
 def encode(value: str) -> str:

@@ -231,13 +231,20 @@ class TestAllows:
         assert check.parts.sessions.seen(value, site="erp").identity == identity(SESSION)
 
     def test_nginx_is_told_in_one_header(self, check: Check) -> None:
-        """Asked for it, the check packs the identity; nothing else of the answer differs."""
+        """Asked for it, the check packs who it is; nothing else of the answer differs."""
         value = check.seal()
-        packed = check.ask(session=value, identity="packed").headers
+        packed = check.ask(session=value, packed="1").headers
         single = check.ask(session=value).headers
 
-        told = identity_headers(packed.pop("x-wecom-identity"))
+        told = identity_headers(packed.pop("location").removeprefix("wecom:\t\t").removesuffix("\t;"))
         assert packed | {name.lower(): text for name, text in told.items()} == single
+
+    def test_nginx_is_told_why_not_in_one_header(self, check: Check) -> None:
+        """A refusal names reason and rule, and nobody; so nothing is left of who was let in before."""
+        refused = check.ask(f"{AUTH}/user:lisi", session=check.seal(), packed="1")
+
+        assert refused.status == 403
+        assert refused.headers["location"] == "wecom:rule\tuser:lisi" + "\t" * 12 + ";"
 
 
 class TestRefuses:

@@ -17,7 +17,7 @@ import pytest
 from gateway import config
 from gateway.accounts import Source
 from gateway.cli import cli
-from gateway.member import IDENTITY, NOT_ACTIVE, Member, identity, identity_headers
+from gateway.member import IDENTITY, NOT_ACTIVE, Member, identity, identity_headers, packed_answer
 from gateway.secret import Secret
 from gateway.session import Session
 from gateway.urls import Origin
@@ -159,6 +159,12 @@ def test_every_snippet_has_a_row() -> None:
     assert listed == {str(path.relative_to(NGINX)) for path in NGINX.rglob("*.conf")}
 
 
+def unpacked() -> list[str]:
+    """The fields that gateway.conf takes out of the answer's one header."""
+    redirect = (NGINX / "gateway.conf").read_text("utf-8").partition("proxy_redirect ")[2].partition(";")[0]
+    return re.findall(r"\(\?<wecom_(\w+)>", redirect)
+
+
 def test_every_identity_header_is_documented() -> None:
     """What the gateway announces is what nginx passes on, and the README lists it with its variable."""
     sent = headers_sent("identity.conf")
@@ -168,10 +174,12 @@ def test_every_identity_header_is_documented() -> None:
 
 
 def test_nginx_unpacks_what_the_gateway_packs() -> None:
-    """The fields of the one header that names the member, in their order."""
-    fields = re.findall(r"\(\?<wecom_(\w+)>\[\^\\t\]", (NGINX / "http.conf").read_text("utf-8"))
+    """The fields of the one header that says what the answer is, in their order."""
+    fields = ["reason", "rule", *(name.removeprefix("X-WeCom-").lower() for name in IDENTITY), "jwt"]
+    packed = packed_answer("reason", "rule", "\t".join(fields[2:-1]), "jwt")
 
-    assert fields == [name.removeprefix("X-WeCom-").lower() for name in IDENTITY]
+    assert unpacked() == fields
+    assert packed == {"Location": "wecom:" + "\t".join(fields) + ";"}
 
 
 def test_public_pages_carry_no_identity() -> None:
@@ -180,16 +188,12 @@ def test_public_pages_carry_no_identity() -> None:
 
 
 def test_every_identity_header_is_captured() -> None:
-    """member.conf fills the variable of every identity header, and http.conf gives each a default."""
-    member, http = ((NGINX / name).read_text("utf-8") for name in ("member.conf", "http.conf"))
-    headers = re.findall(r"^auth_request_set \$(\w+) \$upstream_http_x_(\w+);", member, re.MULTILINE)
-    unpacked = re.findall(r"\(\?<(wecom_\w+)>\[\^\\t\]", http)
-    defaults = re.findall(r'^map "" \$(\w+) \{ default ""; \}', http, re.MULTILINE)
-    sent = {name.lower().replace("x-", "").replace("-", "_") for name in headers_sent("identity.conf")}
+    """gateway.conf fills the variable of every identity header, and http.conf gives each a default."""
+    defaults = re.findall(r'^map "" \$wecom_(\w+) \{ default ""; \}', (NGINX / "http.conf").read_text("utf-8"), re.MULTILINE)
+    sent = {name.lower().removeprefix("x-wecom-") for name in headers_sent("identity.conf")}
 
-    assert [name for name, _ in headers] == [header for _, header in headers]
-    assert {name for name, _ in headers} | {*unpacked} == sent | {"wecom_reason", "wecom_rule", "wecom_identity"}
-    assert sent | {"wecom_reason", "wecom_rule"} <= set(defaults)
+    assert {*unpacked()} == sent | {"reason", "rule"}
+    assert {*unpacked()} <= {*defaults}
 
 
 @pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))

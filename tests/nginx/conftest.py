@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 
 import gateway.member
+from gateway.member import packed_answer
 from tests.listening import listening
 from tests.patience import PATIENCE_S
 
@@ -100,16 +101,15 @@ class Behind:
         if session == "silent":
             await asyncio.Event().wait()
         if session == "renew" and request.headers.get("X-WeCom-Navigation"):
-            return web.Response(status=401, headers={"X-WeCom-Reason": "renew"})
+            return web.Response(status=401, headers=packed_answer("renew"))
         if session not in ("good", "big", "renew"):
-            return web.Response(status=401, headers={"X-WeCom-Reason": "forged" if session else "no-session"})
+            return web.Response(status=401, headers=packed_answer("forged" if session else "no-session"))
         rule = request.raw_path.removeprefix("/_wecom/auth").strip("/")
         if rule not in ("", "user:zhangsan"):
-            return web.Response(status=403, headers={"X-WeCom-Reason": "rule", "X-WeCom-Rule": rule})
-        extra = {"X-WeCom-Departments": ",".join(["123456"] * 1500)} if session == "big" else {}
-        if self.holds:
-            extra["X-Accel-Expires"] = self.holds
-        return web.Response(status=204, headers=_told(IDENTITY | extra))
+            return web.Response(status=403, headers=packed_answer("rule", rule))
+        big = {"X-WeCom-Departments": ",".join(["123456"] * 1500)} if session == "big" else {}
+        holds = {"X-Accel-Expires": self.holds} if self.holds else {}
+        return web.Response(status=204, headers=_told(IDENTITY | big) | holds)
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer ``login`` and ``denied`` as the gateway would, without reading a body; echo any other page."""
@@ -139,9 +139,9 @@ class Behind:
 
 
 def _told(headers: Mapping[str, str]) -> dict[str, str]:
-    """The answer's headers, those of the identity packed into one as gateway.conf asks for."""
-    packed = "\t".join(headers[name] for name in gateway.member.IDENTITY)
-    return {gateway.member.PACKED: packed} | {name: headers[name] for name in headers if name not in gateway.member.IDENTITY}
+    """An identity packed into one header as gateway.conf asks for."""
+    identity = "\t".join(headers[name] for name in gateway.member.IDENTITY)
+    return packed_answer(identity=identity, proof=headers[gateway.member.JWT])
 
 
 def _received(request: web.BaseRequest, length: int = 0) -> Received:

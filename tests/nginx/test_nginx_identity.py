@@ -31,6 +31,7 @@ server {
         location /outer/bare/ { proxy_set_header X-Own yes; proxy_pass http://APP; }
         location /outer/whole/ { include wecom/identity.conf; proxy_set_header X-Own yes; proxy_pass http://APP; }
         location /outer/errors/ { error_page 404 /none; proxy_pass http://APP; }
+        location /outer/asks/ { auth_request_set $own $upstream_status; proxy_pass http://APP; }
         location /outer/plain/ { proxy_pass http://APP; }
     }
     location /to-public/ { include wecom/protect.conf; root PREFIX; error_page 404 = /public/missing; }
@@ -219,6 +220,14 @@ class TestNestedLocations:
         nginx.get("/outer/whole/x", GOOD | {"X-WeCom-UserId": "forged"})
 
         assert (behind.app[0].header("X-WeCom-UserId"), behind.app[0].header("X-Own")) == ("zhangsan", "yes")
+
+    def test_an_auth_request_set_of_its_own_loses_nothing(self, nginx, behind) -> None:
+        """Who it is and why not do not come by that directive: neither identity nor sign-in depends on what is inherited."""
+        nginx.get("/outer/asks/x", GOOD)
+        nginx.get("/outer/asks/x", {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
+
+        assert behind.app[0].header("X-WeCom-UserId") == "zhangsan"
+        assert behind.pages[0].header("X-WeCom-Reason") == "no-session"
 
     def test_an_error_page_of_its_own_loses_the_sign_in(self, nginx, behind) -> None:
         """Still refused, but by nginx's bare 401."""

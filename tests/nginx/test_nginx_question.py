@@ -107,7 +107,7 @@ class TestNavigation:
         """Headers that the check trusts never come from the client."""
         nginx.get("/x", {forged: "good", "Accept": "image/png"})
 
-        assert behind.checks[0].headers == [("Host", "site.test"), ("X-WeCom-Identity", "packed")]
+        assert behind.checks[0].headers == [("Host", "site.test"), ("X-WeCom-Packed", "1")]
 
 
 class TestWhatIsSent:
@@ -121,7 +121,7 @@ class TestWhatIsSent:
             ("Host", "site.test"),
             ("X-WeCom-Session", "good"),
             ("X-WeCom-Navigation", "1"),
-            ("X-WeCom-Identity", "packed"),
+            ("X-WeCom-Packed", "1"),
         ]
 
     def test_the_site_is_what_the_server_says(self, nginx, behind) -> None:

@@ -205,7 +205,7 @@ class TestForeign:
         """Without Authorization the check gets no header more than before."""
         nginx.get("/x", GOOD)
 
-        assert behind.checks[0].names == {"host", "x-wecom-session", "x-wecom-identity"}
+        assert behind.checks[0].names == {"host", "x-wecom-session", "x-wecom-packed"}
         assert "authorization" not in behind.app[0].names
 
     @settings(
