@@ -98,7 +98,7 @@ def separate_answer(reason: str = "", rule: str = "", identity: str = NOBODY, pr
 
 
 def packed_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> dict[str, str]:
-    """The same in one header for nginx's gateway.conf, whose ``proxy_redirect`` takes it apart: a tab between two fields, ``;`` at the end."""
+    """The same in one header, which nginx's ``proxy_redirect`` (gateway.conf) takes apart: tabs between, ``;`` at the end."""
     return {hdrs.LOCATION: f"wecom:{reason}\t{rule}\t{identity}\t{proof};"}
 
 
