@@ -38,6 +38,13 @@ server {
     location /tried/ { include wecom/protect.conf; root PREFIX; try_files $uri @app; }
     location @app { include wecom/identity.conf; proxy_pass http://APP; }
 }
+server {
+    listen LISTEN;
+    server_name hiding.test;
+    proxy_hide_header Location; proxy_hide_header Set-Cookie; proxy_redirect ~^ /elsewhere;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+}
 """
 
 IDENTITY = {
@@ -81,6 +88,14 @@ class TestAnnounced:
         nginx.get("/x", GOOD | {case(spelling + name): "forged"})
 
         assert [value for key, value in identity_of(behind.app[0]) if key.lower().endswith(name.lower())] == [IDENTITY[name]]
+
+    def test_what_the_server_keeps_from_browsers_reaches_nginx(self, nginx, behind) -> None:
+        """An inherited ``proxy_hide_header Location`` loses neither the identity nor the way to the sign-in."""
+        nginx.get("/x", GOOD, host="hiding.test")
+        refused = nginx.get("/x", {"Accept": "text/html"}, host="hiding.test")
+
+        assert identity_of(behind.app[0]) == [(f"X-WeCom-{name}", value) for name, value in IDENTITY.items()]
+        assert (refused.status, behind.pages[0].header("X-WeCom-Reason")) == (302, "no-session")
 
     def test_an_own_name_for_it(self, nginx, behind) -> None:
         """Every header is a variable too, to be sent by any other name."""
