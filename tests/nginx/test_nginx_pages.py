@@ -317,7 +317,7 @@ class TestRateLimit:
 
 
 def test_the_access_log_knows_the_member(nginx) -> None:
-    """log_format wecom writes the member, and for a refusal its reason and rule."""
+    """log_format wecom writes the member, or ``-`` as nginx does for nobody, and for a refusal its reason and rule."""
     nginx.get("/files/page?by=member", GOOD)
     nginx.get("/refused/x?by=refused", GOOD)
     nginx.get("/x?by=nobody")
@@ -325,5 +325,7 @@ def test_the_access_log_knows_the_member(nginx) -> None:
 
     lines = {line.partition("?by=")[2].partition(" ")[0]: line for line in nginx.log("access").splitlines()}
     assert "- zhangsan [" in lines["member"]
+    assert "- - [" in lines["refused"]
+    assert "- - [" in lines["nobody"]
     assert 'reason="rule" rule="user:lisi"' in lines["refused"]
     assert 'reason="no-session" rule=""' in lines["nobody"]
