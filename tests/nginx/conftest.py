@@ -81,9 +81,10 @@ class Behind:
     app: list[Received] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
     holds: str = ""  #: what a 204 says of how long cache.conf may keep it (X-Accel-Expires)
+    member: Mapping[str, str] = field(default_factory=lambda: IDENTITY)  #: who it says it is
 
     def forget(self) -> None:
-        self.holds = ""
+        self.holds, self.member = "", IDENTITY
         for received in (self.checks, self.pages, self.app):
             received.clear()
 
@@ -109,7 +110,7 @@ class Behind:
             return web.Response(status=403, headers=packed_answer("rule", rule))
         big = {"X-WeCom-Departments": ",".join(["123456"] * 1500)} if session == "big" else {}
         holds = {"X-Accel-Expires": self.holds} if self.holds else {}
-        return web.Response(status=204, headers=_told(IDENTITY | big) | holds)
+        return web.Response(status=204, headers=_told({**self.member, **big}) | holds)
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer ``login`` and ``denied`` as the gateway would, without reading a body; echo any other page."""

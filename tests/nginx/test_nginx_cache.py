@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from gateway.app import Gateway
-from gateway.member import Member
+from gateway.member import IDENTITY, JWT, Member
 from gateway.session import Session
 from tests.nginx.conftest import SESSION, SNIPPETS, Nginx, lay_out, start
 from tests.patience import PATIENCE_S
@@ -318,6 +318,18 @@ class TestOperatorsOwn:
         assert behind.app[-1].header("X-WeCom-UserId") == "zhangsan"
         assert behind.app[-1].header("X-WeCom-Name") == "%E5%BC%A0%E4%B8%89"
         assert behind.app[-1].header("X-WeCom-Jwt") == "a.b.c"
+
+    @pytest.mark.parametrize("text", ["", "a; b;", "wecom:x;", "$1 $wecom_name", r"\t\x09", "\"'", "张三;é🀄", "x" * 900])
+    def test_whatever_a_field_holds_arrives_whole(self, shared, behind, hosts, text) -> None:
+        """Byte by byte and in its own place, asked or remembered, though nginx empties the header in place."""
+        told = {name: f"{number}{text}" if text else "" for number, name in enumerate(IDENTITY)}
+        behind.member, behind.holds, host = told | {JWT: "a.b.c"}, "60", hosts()
+        found = [shared.get("/app", GOOD, host=host).header("X-Found") for _ in range(3)]
+
+        assert found == ["MISS", "HIT", "HIT"]
+        for app in behind.app:
+            arrived = {name: (app.header(name) or "").encode("latin-1").decode() for name in told}
+            assert (arrived, app.header("X-WeCom-Jwt")) == (told, "a.b.c")
 
 
 class TestFiles:

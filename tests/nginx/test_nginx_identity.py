@@ -35,6 +35,9 @@ server {
         location /outer/plain/ { proxy_pass http://APP; }
     }
     location /to-public/ { include wecom/protect.conf; root PREFIX; error_page 404 = /public/missing; }
+    location /then/ { include wecom/protect.conf; root PREFIX; error_page 404 = /rule/; }
+    location /rule/ { auth_request /_wecom/auth/user:lisi; error_page 403 = /unasked/; }
+    location /unasked/ { include wecom/identity.conf; proxy_pass http://APP; }
     location /tried/ { include wecom/protect.conf; root PREFIX; try_files $uri @app; }
     location @app { include wecom/identity.conf; proxy_pass http://APP; }
 }
@@ -115,6 +118,13 @@ class TestNobody:
         nginx.get(uri, GOOD | {spelling + name: "forged"})
 
         assert (behind.checks, identity_of(behind.app[0])) == ([], [])
+
+    def test_a_refusal_leaves_nothing_of_an_earlier_yes(self, nginx, behind) -> None:
+        """Asked for another rule in the same request and refused, the member is nobody where nobody asks again."""
+        nginx.get("/then/none", GOOD)
+
+        assert [check.uri for check in behind.checks] == ["/_wecom/auth", "/_wecom/auth/user:lisi"]
+        assert [(app.uri, identity_of(app)) for app in behind.app] == [("/unasked/", [])]
 
     def test_a_member_s_identity_does_not_follow_into_public(self, nginx, behind) -> None:
         """An error page served by a public location announces nobody, although the member was asked for before."""
