@@ -60,6 +60,8 @@ server {
     location / { }
     location ~ \\.php$ { }
     location /public/ { include wecom/public.conf; alias PREFIX/www/; }
+    location /parts/ { include wecom/public.conf; ssi on; alias PREFIX/www/; }
+    location /added/ { include wecom/public.conf; add_after_body /page; alias PREFIX/www/; }
 }
 server {
     listen LISTEN;
@@ -102,7 +104,13 @@ CONFIG += "".join(
     for name, content in FORGOTTEN.items()
 )
 
-FILES = {"www/index.html": "INDEX", "www/page": "PAGE", "www/sorry.html": "SORRY", "www/x.php": "PHP"}
+FILES = {
+    "www/index.html": "INDEX",
+    "www/page": "PAGE",
+    "www/sorry.html": "SORRY",
+    "www/x.php": "PHP",
+    "www/parts.html": '<!--# include virtual="/page" -->',
+}
 
 
 class TestOperatorsDirectives:
@@ -176,6 +184,13 @@ class TestWholeServer:
     def test_a_public_location_does_not(self, nginx) -> None:
         """public.conf takes its location out."""
         assert nginx.get("/public/page", host="whole.test").text == "PAGE"
+
+    @pytest.mark.parametrize("uri", ["/parts/parts.html", "/added/index.html"])
+    def test_what_a_page_is_put_together_from_is_not_asked_for(self, nginx, behind, uri) -> None:
+        """Why the comments warn of it: nginx asks for the page that the browser named, not for what it puts into it."""
+        assert "PAGE" in nginx.get(uri, host="whole.test").text
+
+        assert behind.checks == []
 
     @pytest.mark.parametrize("uri", ["/_wecom/login", "/_wecom/me", "/_wecom/callback/x", "/WW_verify_x.txt"])
     def test_the_gateway_s_own_pages_do_not_loop(self, nginx, behind, uri) -> None:
