@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -196,6 +197,22 @@ class Config:
         return Lifetimes(session.lifetime, session.max_lifetime, session.renew_after, session.idle, reread_s=self.recheck.every)
 
 
+def _rules(value: Any) -> tuple[NamedRules, list[str]]:
+    """The named rules and their mistakes; of a setting below ``[rules]`` the name is told, not the value: it may be a secret."""
+    named, wrong = read_rules(value)
+    settings = {f"rules.{name}" for name in _settings()}
+    strayed = sorted({place for line in wrong if (place := line.partition(": ")[0]) in settings})
+    wrong = [line for line in wrong if line.partition(": ")[0] not in strayed]
+    return named, wrong + [f"{place}: is a setting and no rule; {_ABOVE_TABLES}" for place in strayed]
+
+
+def _settings() -> set[str]:
+    return {item.name for item in fields(Config)}.union(SHORT_FORMS)
+
+
+_ABOVE_TABLES = "what belongs to no table stands above the first [table] of the file"
+
+
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
     """Read the settings of *path* and *environment*, or raise ConfigError with one sentence per mistake."""
     try:
@@ -216,7 +233,7 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
     problems += read_files(merged)
     short = "public_url" in merged
     problems += _short_forms(merged)
-    named, wrong = read_rules(merged.pop("rules", {}))
+    named, wrong = _rules(merged.pop("rules", {}))
     problems += wrong
     try:
         config = replace(_CONVERTER.structure(merged, Config), rules=named)
@@ -498,9 +515,10 @@ def _what(error: BaseException, _: Any) -> str:
     if isinstance(error, ForbiddenExtraKeysError):
         allowed = [item.name for item in fields(error.cl)] + list(SHORT_FORMS if error.cl is Config else ())
         unknown = ", ".join(sorted(map(str, error.extra_fields)))
-        strayed = error.cl is not Config and error.extra_fields & {item.name for item in fields(Config)}.union(SHORT_FORMS)
-        hint = "; what belongs to no table stands above the first [table] of the file" if strayed else ""
-        return f"unknown: {unknown}; known: {', '.join(allowed)}{hint}"
+        strayed = error.cl is not Config and error.extra_fields & _settings()
+        near = [(name, get_close_matches(str(name), allowed, 1)) for name in sorted(map(str, error.extra_fields))]
+        meant = "".join(f"; is {name} meant to be {best[0]}?" for name, best in near if best)
+        return f"unknown: {unknown}; known: {', '.join(allowed)}{f'; {_ABOVE_TABLES}' if strayed else meant}"
     return str(error)
 
 

@@ -607,6 +607,32 @@ class TestFiles:
         assert mistake(listen={"contact": "IT"}).endswith("what belongs to no table stands above the first [table] of the file")
         assert "above the first" not in mistake(listen={"contacts": "IT"})
 
+    @pytest.mark.parametrize("value", ["a/secret", "Leak-3d1f", ["Leak-3d1f"], 5], ids=str)
+    @pytest.mark.parametrize("name", ["app_secret", "signing_keys", "contact"])
+    def test_a_setting_below_the_rules(self, name: str, value: Any) -> None:
+        """The same below ``[rules]``, where any name could be a rule's; its value, perhaps a secret, is not told."""
+        found = [line for line in mistakes(rules={name: value, "own": "user:lisi"}) if line.startswith("rules")]
+
+        assert found == [
+            f"rules.{name}: is a setting and no rule; what belongs to no table stands above the first [table] of the file"
+        ]
+
+    def test_a_rule_may_bear_the_name_of_a_setting(self) -> None:
+        """Where it reads as a rule, it is one."""
+        assert set(made(rules={"contact": "user:lisi"}).rules) == {"contact"}
+
+    @pytest.mark.parametrize(
+        "changes, meant",
+        [
+            ({"corpid": "x"}, "; is corpid meant to be corp_id?"),
+            ({"session": {"max_life": "1h"}}, "; is max_life meant to be max_lifetime?"),
+            ({"zzz": 1}, ""),
+        ],
+    )
+    def test_a_name_that_is_nearly_right(self, changes: dict[str, Any], meant: str) -> None:
+        """The setting that an unknown name resembles is told last, where it is seen."""
+        assert mistake(**changes).endswith(meant or ", ".join(settings.SHORT_FORMS))
+
 
 class TestSecrets:
     """No error, warning or printed tree shows a secret."""
@@ -642,6 +668,10 @@ class TestSecrets:
             {"events": {"aes_key": [LEAK]}},
             {"events": {"token_file": LEAK, "aes_key_file": LEAK}},
             {"events": LEAK},
+            {"rules": {"app_secret": LEAK}},
+            {"rules": {"app_secret": f"{LEAK}/{LEAK}"}},
+            {"rules": {"signing_keys": [LEAK]}},
+            {"rules": {"finance": {"any": ["leader"], "app_secret": LEAK}}},
         ],
         ids=str,
     )
