@@ -197,7 +197,7 @@ def _site(config: Config, wanted: str) -> str:
         return wanted if wanted in names else ""
     if not wanted and len(names) == 1:
         return names[0]
-    what = f"no site is named {wanted!r}" if wanted else "for which site?"
+    what = f"no site is named {wanted!r}" if wanted else "say for which site"
     raise NotIssued(f"--site: {what}; there are: {', '.join(names)}" + (f", or {ALL}" if len(names) > 1 else ""))
 
 

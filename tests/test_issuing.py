@@ -169,8 +169,8 @@ class TestIssuing:
             "wiki",
             "",
         ]
-        for site, problem in (("", "for which site"), ("nope", "no site is named 'nope'")):
-            with pytest.raises(NotIssued, match=f"--site: {problem}.*; there are: oa, wiki, or all"):
+        for site, problem in (("", "say for which site"), ("nope", "no site is named 'nope'")):
+            with pytest.raises(NotIssued, match=f"--site: {problem}; there are: oa, wiki, or all"):
                 await made(config, site=site)
 
 
