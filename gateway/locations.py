@@ -203,7 +203,19 @@ def _all(block: list[Directive], name: str) -> Iterator[Directive]:
         yield from _all(each.get("block") or [], name)
 
 
+def _above(server: list[Directive]) -> list[Directive]:
+    """What the server does before its gateway.conf, and may answer the check; nothing where it has none: it is closed."""
+    ours = (number for number, each in enumerate(server) if Path(each["file"]).parts[-2:] == (OURS, "gateway.conf"))
+    return [each for each in server[: next(ours, 0)] if each["directive"] in ("if", "rewrite")]
+
+
 def _notes(chain: list[Directive]) -> Iterator[str]:
+    for each in _above(chain[0]["block"]):
+        if each["directive"] == "rewrite" or any(_all(each.get("block") or [], "rewrite")):
+            yield (
+                f"{each['directive']} {' '.join(each['args'])} ({_place(each)}) stands above gateway.conf: "
+                "a page of this server may answer the check, and then everybody is in; move it below the include"
+            )
     for block in chain:
         for each in block["block"]:
             name, place = each["directive"], _place(each)

@@ -170,6 +170,22 @@ def test_the_place_is_told(site: Path) -> None:
     assert [note.partition(" (")[0] for note in found.notes] == ["rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
 
 
+REWRITES = "if (!-e $request_filename) { rewrite ^ /index.php last; } rewrite ^/a /b; if ($host) { set $x 1; }"
+
+
+@pytest.mark.parametrize("above, open_", [(True, 2), (False, 0)], ids=["above", "below"])
+def test_a_rewrite_above_gateway_conf_is_a_danger(tmp_path: Path, above: bool, open_: int) -> None:
+    """Each that may answer the check with a page of the server is named with its place; below the include there is none."""
+    list(install(tmp_path / "wecom", None))
+    parts = [REWRITES, "include wecom/gateway.conf;"][:: 1 if above else -1]
+    server = f"server {{ {' '.join(parts)} location / {{ include wecom/protect.conf; }} }}"
+    (tmp_path / "nginx.conf").write_text("events {}\nhttp {\n" + server + " }")
+    found = [note for note in find(tmp_path / "nginx.conf", "/x").notes if "everybody is in; move it below the include" in note]
+
+    assert len(found) == open_
+    assert all(f"({tmp_path}/nginx.conf:3) stands above gateway.conf: " in note for note in found)
+
+
 def test_the_snippets_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shipped snippets do by themselves is no note, also where nginx.conf is named by a relative path."""
     list(install(tmp_path / "wecom", None))
