@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway import cookies, trail
+from gateway import __version__, cookies, trail
 from gateway.asked import Asked, language_of
 from gateway.errors import (
     AppMisconfigured,
@@ -53,6 +53,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error with a page: 404 for unknown addresses, the reason for the rest."""
     parts = request.app[LIVE].now
+    _compare_versions(request, parts)
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -64,6 +65,15 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("internal: %s failed", request.match_info.route.name or "a page")
         return _failed(request, parts, GatewayError())
+
+
+def _compare_versions(request: web.Request, parts: Parts) -> None:
+    """Warn where nginx's snippets came with another gateway: members may come without an identity then, or not at all."""
+    found = request.headers.get("X-WeCom-Snippets", "")
+    if found != __version__ and "X-WeCom-Address" in request.headers:  # else it is not nginx that asks
+        theirs = f"version {found!r}" if found else "an older version"
+        fix = "to fix: `wecom-gateway nginx install DIR`, then reload nginx; restart gateways that are older"
+        parts.telemetry.warn_once("snippets", f"nginx's snippets are of {theirs}, this gateway is {__version__!r}; {fix}")
 
 
 def _failed(request: web.Request, parts: Parts, error: GatewayError) -> web.StreamResponse:

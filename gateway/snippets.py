@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ FOLDERS = (_HERE / "nginx_snippets", _HERE.parent / "nginx")
 
 _MAP_WORDS = frozenset({"default", "hostnames", "include", "volatile"})
 """Site names that nginx's ``map`` takes for words of its own unless a backslash stands before them."""
+
+_CACHE_PATH = re.compile(rb"(?<=^proxy_cache_path )\S+", re.MULTILINE)
 
 
 def folder() -> Path:
@@ -35,6 +38,23 @@ def install(target: Path, config: Config | None) -> list[Path]:
                 shutil.copyfile(source, place)
             written.append(place)
     return written
+
+
+def differing(target: Path) -> list[str]:
+    """What in *target* is not as this gateway ships it, a sentence each; ``upstream.conf`` and the cache's path are not ours."""
+    found = []
+    for shipped in sorted(folder().glob("*.conf")):
+        installed = target / shipped.name
+        if not installed.exists():
+            found.append(f"{installed}: is missing")
+        elif shipped.name != "upstream.conf" and _compared(installed) != _compared(shipped):
+            found.append(f"{installed}: is not the one that belongs to this gateway")
+    return found
+
+
+def _compared(path: Path) -> bytes:
+    text = path.read_bytes().replace(b"\r\n", b"\n")
+    return _CACHE_PATH.sub(b"", text) if path.name == "cache.conf" else text
 
 
 def upstream(config: Config) -> str:

@@ -18,6 +18,7 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from gateway import __version__
 from gateway.pages.texts import BUILT_IN, read
 
 TEXTS = read(BUILT_IN / "zh.toml")
@@ -104,6 +105,7 @@ class Browser:
     address: str = "10.0.0.9"
     cookie_names: dict[str, str] = field(default_factory=dict)  #: what nginx has where it differs from the rule
     language: str = "zh-CN"
+    snippets: str = __version__
     jar: dict[tuple[str, str, str], Cookie] = field(default_factory=dict)
     storage: dict[str, str] = field(default_factory=dict)  #: sessionStorage
     visited: list[str] = field(default_factory=list)
@@ -283,6 +285,7 @@ class Browser:
             "X-WeCom-Site": self.sites[netloc],
             "X-WeCom-Address": self.address,
             "X-WeCom-Cookie-Name": self.cookie_name(url),
+            "X-WeCom-Snippets": self.snippets,
             "Cookie": cookie,
             "User-Agent": self.user_agent,
             "Accept-Language": self.language,

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway import __version__
 from gateway.admission import new_session
 from gateway.app import Gateway
 from gateway.config import Config
@@ -262,6 +263,29 @@ async def test_no_such_page(browse: Browse, method: str, path: str) -> None:
     assert page.says("not_found.title")
 
 
+# ── nginx and gateway of two versions ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("found, said", [("", "an older version"), ("0.0.9", "version '0.0.9'"), (__version__, "")])
+async def test_snippets_of_another_version(browse: Browse, caplog: pytest.LogCaptureFixture, found: str, said: str) -> None:
+    """The log says once which versions meet and how to renew the snippets; nothing where they are the same."""
+    browser = browse()
+    browser.snippets = found
+    for _ in range(2):
+        assert (await browser.page("http://localhost:8080/_wecom/me")).status in (200, 302, 401)
+
+    lines = [record.getMessage() for record in caplog.records if "snippets" in record.getMessage()]
+    assert len(lines) == bool(said)
+    assert all(f"are of {said}, " in line and repr(__version__) in line and "nginx install DIR" in line for line in lines)
+
+
+async def test_who_asks_past_nginx_has_no_snippets(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reads the public keys where the gateway is near is told nothing of versions, nor is the log."""
+    await raw(gateway.addresses["pages"], b"GET /_wecom/jwks.json HTTP/1.1\r\nHost: localhost:8080\r\nConnection: close\r\n\r\n")
+
+    assert "snippets" not in caplog.text
+
+
 # ── anything at all ────────────────────────────────────────────────────────────────────────────────────────────────
 
 PATHS = ("login", "enter", "denied", "me", "logout", "done", "callback/" + "a" * 32, "callback/x", "begin/x", "begin/a.b", "x")
@@ -278,6 +302,7 @@ NAMES = (
     "X-WeCom-Rule",
     "X-WeCom-Address",
     "X-WeCom-Cookie-Name",
+    "X-WeCom-Snippets",
     "User-Agent",
     "Accept",
     "Accept-Language",

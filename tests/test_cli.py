@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import __version__
 from gateway.config import load
 from tests.patience import PATIENCE_S
 
@@ -155,6 +156,49 @@ def test_nginx_install_keeps_what_the_operator_edited(tmp_path: Path) -> None:
     assert (tmp_path / "upstream.conf").read_text() == "# mine\n"
     assert (tmp_path / "protect.conf").read_bytes() == (ROOT / "nginx" / "protect.conf").read_bytes()
     assert str(tmp_path / "upstream.conf") not in found.stdout
+
+
+def test_nginx_check_finds_what_is_not_ours(tmp_path: Path) -> None:
+    """A snippet of another version and a missing one are named, with what renews them; what is the operator's is not."""
+    wecom_gateway("nginx", "install", tmp_path)
+    cache = (tmp_path / "cache.conf").read_text("utf-8")
+    (tmp_path / "cache.conf").write_text(cache.replace("_path /run/wecom-cache", "_path /run/other"), "utf-8")
+    (tmp_path / "upstream.conf").write_text("# mine\n")
+    (tmp_path / "examples" / "php.conf").write_text("# mine\n")
+    fine = wecom_gateway("nginx", "check", tmp_path)
+    (tmp_path / "cache.conf").write_text(cache.replace("inactive=10m", "inactive=11m"), "utf-8")
+    (tmp_path / "member.conf").write_text("# old\n")
+    (tmp_path / "pages.conf").unlink()
+    found = wecom_gateway("nginx", "check", tmp_path)
+
+    assert (fine.returncode, fine.stdout) == (0, f"{tmp_path}: the snippets of this gateway, version {__version__}\n")
+    assert found.returncode == 1
+    assert found.stderr.splitlines() == [
+        f"Error: {tmp_path}/cache.conf: is not the one that belongs to this gateway",
+        f"{tmp_path}/member.conf: is not the one that belongs to this gateway",
+        f"{tmp_path}/pages.conf: is missing",
+        f"to fix: `wecom-gateway nginx install {tmp_path}`, then `nginx -t && nginx -s reload`; upstream.conf is kept",
+    ]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_nginx_check_of_no_folder(tmp_path: Path, name: str) -> None:
+    """A usage mistake, not a clean bill."""
+    (tmp_path / "file").touch()
+    found = wecom_gateway("nginx", "check", tmp_path / name)
+
+    assert found.returncode == 2
+    assert name in found.stderr
+
+
+def test_nginx_check_of_an_unreadable_snippet(tmp_path: Path) -> None:
+    """It says which file and why."""
+    wecom_gateway("nginx", "install", tmp_path)
+    (tmp_path / "member.conf").unlink()
+    (tmp_path / "member.conf").mkdir()
+    found = wecom_gateway("nginx", "check", tmp_path)
+
+    assert (found.returncode, found.stderr) == (1, f"Error: {tmp_path}/member.conf: cannot be read: Is a directory\n")
 
 
 def test_nginx_install_fits_the_settings(tmp_path: Path) -> None:

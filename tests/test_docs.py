@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 import click
 import pytest
 
-from gateway import config
+from gateway import __version__, config
 from gateway.accounts import Source
 from gateway.cli import cli
 from gateway.member import IDENTITY, NOT_ACTIVE, Member, identity, identity_headers, packed_answer
@@ -157,6 +157,22 @@ def test_every_snippet_has_a_row() -> None:
     }
 
     assert listed == {str(path.relative_to(NGINX)) for path in NGINX.rglob("*.conf")}
+
+
+@pytest.mark.parametrize("line", [f"set $wecom_gateway {__version__};", f"if ($wecom_gateway != {__version__}) {{"])
+def test_the_snippets_are_of_this_version(line: str) -> None:
+    """gateway.conf says which version it is of, and member.conf lets nobody in beside another."""
+    name = "gateway.conf" if line.startswith("set") else "member.conf"
+
+    assert f"\n{line}" in (NGINX / name).read_text("utf-8")
+
+
+@pytest.mark.parametrize("expression", re.findall(r"grep -E '([^']+)'", README))
+def test_shown_expressions_can_be_used(expression: str) -> None:
+    """What the README gives to grep is no mistake to grep."""
+    found = subprocess.run(["grep", "-E", expression], input="", capture_output=True, text=True, check=False)
+
+    assert (found.returncode, found.stderr) == (1, "")
 
 
 def unpacked() -> list[str]:

@@ -1,4 +1,4 @@
-"""Verbs of the gateway itself: serve, keygen, nginx install."""
+"""Verbs of the gateway itself: serve, keygen, nginx install, nginx check."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from gateway import __version__
 from gateway.cli.group import cli, config_option
 
 
@@ -49,6 +50,22 @@ def nginx_install(directory: Path, config_path: Path | None) -> None:
 
     for path in install(directory, load(config_path) if config_path else None):
         click.echo(path)
+
+
+@nginx.command("check")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def nginx_check(directory: Path) -> None:
+    """Say which snippets in DIRECTORY are not those of this gateway; upstream.conf and the cache's path are yours."""
+    from gateway.snippets import differing
+
+    try:
+        found = differing(directory)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: cannot be read: {error.strerror}") from None
+    if found:
+        fix = f"to fix: `wecom-gateway nginx install {directory}`, then `nginx -t && nginx -s reload`; upstream.conf is kept"
+        raise click.ClickException("\n".join([*found, fix]))
+    click.echo(f"{directory}: the snippets of this gateway, version {__version__}")
 
 
 def _run(coroutine: Any) -> None:

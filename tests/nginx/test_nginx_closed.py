@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-NAIVE = """
-    set $wecom_gateway here;
+from gateway import __version__
+
+NAIVE = (
+    f"set $wecom_gateway {__version__};"
+    + """
     if ($http_cookie ~ "__Host-wecom_session=(?<wecom_session>[a-z]+)") { }
     location /_wecom/auth { internal; proxy_pass http://wecom_check; proxy_set_header X-WeCom-Session $wecom_session; }
     location @wecom_login { return 401; }
     location @wecom_denied { return 403; }
     location @wecom_down { return 503; }
 """
+)
 
 ABOVE = {
     "intercept": "proxy_intercept_errors on; error_page 401 403 =200 /sorry.html; recursive_error_pages on;",
@@ -99,6 +103,15 @@ FORGOTTEN = {
 }
 """Servers without gateway.conf, or with it below what it must stand above: their own pages would say "allow"."""
 
+OTHER_VERSION = {"older.test": "set $wecom_gateway here;", "newer.test": "set $wecom_gateway 99.0.0;"}
+"""Servers whose gateway.conf says that it is not of member.conf's version."""
+
+CONFIG += "".join(
+    f"server {{ listen LISTEN; server_name {name}; root PREFIX/www; include wecom/gateway.conf; {says}"
+    " include wecom/protect.conf; }"
+    for name, says in OTHER_VERSION.items()
+)
+
 CONFIG += "".join(
     f"server {{ listen LISTEN; server_name {name}; root PREFIX/www; {content} location = /_wecom/auth {{ return 200; }} }}"
     for name, content in FORGOTTEN.items()
@@ -167,6 +180,14 @@ class TestForgotten:
 
         assert answer.status == 500
         assert "`include wecom/gateway.conf;` is missing, or not above" in answer.text
+
+    @pytest.mark.parametrize("name", list(OTHER_VERSION))
+    def test_two_versions_side_by_side(self, nginx, name) -> None:
+        """A gateway.conf and a member.conf that do not belong together let nobody in, and what finds the file is said."""
+        answer = nginx.get("/page", {"Cookie": "__Host-wecom_session=good"}, host=name)
+
+        assert answer.status == 500
+        assert "of another version than member.conf (`wecom-gateway nginx check DIR`)" in answer.text
 
     def test_in_a_server_that_has_it_nothing_of_this_shows(self, nginx) -> None:
         """The same visitor, in a server with the include, gets the page."""

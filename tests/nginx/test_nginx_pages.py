@@ -6,6 +6,8 @@ import base64
 
 import pytest
 
+from gateway import __version__
+
 PAGE_COOKIE = "wecom_browser=1; Domain=site.test; Path=/"
 
 CONFIG = """
@@ -83,7 +85,7 @@ BASIC = {"Authorization": "Basic " + base64.b64encode(b"old:password").decode()}
 TRUSTED = [
     *("X-WeCom-Session", "X-WeCom-Site", "X-WeCom-Navigation", "X-WeCom-Window", "X-WeCom-Preflight", "X-WeCom-Method"),
     *("X-WeCom-Original-Uri", "X-WeCom-Reason", "X-WeCom-Rule", "X-WeCom-Address", "X-WeCom-Cookie-Name"),
-    *("X-WeCom-Token", "X-WeCom-Challenge"),
+    *("X-WeCom-Token", "X-WeCom-Challenge", "X-WeCom-Snippets"),
     *("X-WeCom-UserId", "X-WeCom-Account", "X-Forwarded-For", "X-Forwarded-Host", "X-Original-URI", "X-Anything"),
 ]
 
@@ -103,7 +105,7 @@ class TestTrust:
 
     @pytest.mark.parametrize("uri", PAGES)
     def test_a_page_is_told_who_asks(self, nginx, behind, uri) -> None:
-        """Pages learn session, address, cookie name and browser, and nothing of a refusal."""
+        """Pages learn session, address, cookie name, the snippets' version and browser, and nothing of a refusal."""
         browser = {"User-Agent": "wxwork/4", "Accept-Language": "zh", "Referer": "http://site.test/"} | NAVIGATE
         nginx.get(uri, {"Cookie": "a=1; __Host-wecom_session=good"} | HTML | browser)
 
@@ -113,6 +115,7 @@ class TestTrust:
             ("X-WeCom-Navigation", "1"),
             ("X-WeCom-Address", "127.0.0.1"),
             ("X-WeCom-Cookie-Name", "__Host-wecom_session"),
+            ("X-WeCom-Snippets", __version__),
             ("Cookie", "a=1; __Host-wecom_session=good"),
             ("User-Agent", "wxwork/4"),
             ("Accept", "text/html"),
