@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote
 
-from aiohttp import hdrs
 from multidict import istr
 
 ACTIVE = 1
@@ -23,6 +22,7 @@ IDENTITY = tuple(istr(f"X-WeCom-{name}") for name in _IDENTITY.split())
 """The identity headers in the order of :func:`identity`; ``istr``: their lower case is made once."""
 NOBODY = "\t" * (len(IDENTITY) - 1)
 REASON, RULE, JWT = istr("X-WeCom-Reason"), istr("X-WeCom-Rule"), istr("X-WeCom-Jwt")
+LOCATION = istr("Location")
 _ANSWER = (REASON, RULE, *IDENTITY, JWT)
 PACKED = istr("X-WeCom-Packed")
 """Sent by nginx's gateway.conf, which takes everything from one header: it would look for fourteen one by one, in each answer."""
@@ -99,7 +99,7 @@ def separate_answer(reason: str = "", rule: str = "", identity: str = NOBODY, pr
 
 def packed_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> dict[str, str]:
     """The same in one header, which nginx's ``proxy_redirect`` (gateway.conf) takes apart: tabs between, ``;`` at the end."""
-    return {hdrs.LOCATION: f"wecom:{reason}\t{rule}\t{identity}\t{proof};"}
+    return {LOCATION: f"wecom:{reason}\t{rule}\t{identity}\t{proof};"}
 
 
 def encode(value: str) -> str:
