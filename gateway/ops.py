@@ -24,7 +24,7 @@ def problems(parts: Parts) -> list[str]:
     """What an operator should look at, a sentence each; nobody's access waits for it."""
     failing = parts.watch.failing
     unread = [f"re-check: members cannot be read again: {failing}"] if failing else []
-    return [*parts.ledger.problems, *parts.hold.problems(), *unread, *parts.rules.problems()]
+    return [*parts.ledger.problems, *parts.wecom.problems, *parts.hold.problems(), *unread, *parts.rules.problems()]
 
 
 async def metrics(request: web.Request) -> web.Response:

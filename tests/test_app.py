@@ -260,6 +260,27 @@ async def test_check_is_not_on_pages(gateway: Gateway, browse: Browse) -> None:
     assert page.status == 404
 
 
+async def test_a_refused_secret_is_a_problem(gateway: Gateway, browse: Browse, sandbox: Sandbox, clock: Clock) -> None:
+    """While WeCom gives no access token ``/readyz`` says what to fix, and the process stays ready; then no longer."""
+    browser = browse("zhangsan")
+
+    async def readyz() -> tuple[int, list[str]]:
+        async with browser.http.get(f"http://{gateway.addresses['ops']}/readyz") as answer:
+            return answer.status, (await answer.json())["problems"]
+
+    callback = await browser.bring_code(HOME)
+    sandbox.state.app.enabled = False
+    refused, (status, problems) = await browser.open(callback), await readyz()
+    sandbox.state.app.enabled = True
+    clock.advance(60)
+    cured = await browser.open(HOME)
+
+    assert (refused.status, refused.reason, status, len(problems)) == (503, "wecom-setup", 200, 1)
+    assert problems[0].startswith("gettoken: ")
+    assert "; to fix: Copy the app's Secret from the admin console" in problems[0]
+    assert (cured.status, await readyz()) == (200, (200, []))
+
+
 async def test_ops(gateway: Gateway, browse: Browse) -> None:
     """The ops listener says that it is alive and ready, and counts answers and sign-ins by reason."""
     browser = browse("zhangsan")

@@ -66,6 +66,11 @@ class WeCom:
         """Give the app's access token; a secret: it reaches no browser and no log."""
         return await self._tokens.get()
 
+    @property
+    def problems(self) -> list[str]:
+        """Why nobody can sign in, as far as WeCom's last answer about our Secret tells."""
+        return [self._tokens.problem] if self._tokens.problem else []
+
     async def close(self) -> None:
         """Leave nothing under way."""
         await self._tokens.close()

@@ -108,6 +108,15 @@ class Tokens:
             self._token = None
         return await self.get()
 
+    @property
+    def problem(self) -> str:
+        """What WeCom said when it was last asked for a token and gave none, and what to fix; empty once it gave one."""
+        if self._refusal is None:
+            return ""
+        error = error_for(self._refusal.errcode, self._refusal.errmsg)
+        fix = error.fix if isinstance(error, (WeComRefused, WeComBusy)) else ""
+        return f"gettoken: {error}{f'; to fix: {fix}' if fix else ''}"
+
     async def close(self) -> None:
         """End a fetch that is still under way."""
         if self._task is not None:
@@ -125,7 +134,7 @@ class Tokens:
         if token is None:
             await self._heed_refusal()
             token = await self._anothers() or await self._fetched()
-        self._token = token
+        self._token, self._refusal = token, None
         return token
 
     async def _stored(self) -> Token | None:
@@ -160,7 +169,6 @@ class Tokens:
             await self._remember_refusal(error)
             raise
         token = _issued(answer, started)
-        self._refusal = None
         await self._write(
             self._key,
             {"text": token.text, "renew_at": token.renew_at, "ends_at": token.ends_at},

@@ -285,6 +285,22 @@ async def test_a_second_process_heeds_the_refusal(sandbox: Sandbox, client: Clie
     assert sandbox.state.count("gettoken") == 3
 
 
+async def test_a_refusal_is_a_problem_until_somebody_has_a_token(sandbox: Sandbox, client: Client) -> None:
+    """What WeCom said, with what to fix; a token that another process got ends it, too."""
+    ours, another = client(), client()
+    assert ours.problems == []
+    sandbox.state.app.enabled = False
+    with pytest.raises(AppMisconfigured) as refused:
+        await ours.access_token()
+    told = ours.problems
+    sandbox.state.app.enabled = True
+    await another._tokens._fetched()
+    await ours.access_token()
+
+    assert told == [f"gettoken: {refused.value}; to fix: {refused.value.fix}"]
+    assert ours.problems == []
+
+
 async def test_a_new_secret_is_tried_at_once(sandbox: Sandbox, client: Client) -> None:
     """The operator who corrects the secret does not wait for anything."""
     with pytest.raises(AppMisconfigured):
