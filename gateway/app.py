@@ -203,7 +203,7 @@ class Gateway:
         cache, self._close_cache = cache_for(config)
         self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, cache, resolved, clock)
         ledger.subscribe(self._lasting.hold.apply, "held", "released")
-        ledger.subscribe(self._lasting.hold.revoked, "revoked")
+        ledger.subscribe_runs(self._lasting.hold.revoked, "revoked")
         ledger.subscribe(self._lasting.holders.heard, "account")
         self._stack = AsyncExitStack()
         self.addresses: dict[str, str] = {}

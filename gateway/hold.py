@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gateway.member import NOT_ACTIVE
 from gateway.records import Record
 
@@ -51,14 +53,15 @@ class Hold:
             case "released":
                 self._release(record)
             case "revoked":
-                self.revoked(record)
+                self.revoked((record,))
 
-    def revoked(self, record: Record) -> None:
-        """The same for a ``revoked`` record, of which a start has a million."""
-        if record.reason in GONE and record.member:
-            self._gone[record.member.casefold()] = record.at
-        if self.members:
-            self.members.pop(record.member.casefold(), None)
+    def revoked(self, records: Iterable[Record]) -> None:
+        """The same for ``revoked`` records, of which a start has a million."""
+        for record in records:
+            if record.reason in GONE and record.member:
+                self._gone[record.member.casefold()] = record.at
+            if self.members:
+                self.members.pop(record.member.casefold(), None)
 
     def _release(self, record: Record) -> None:
         keys = {name.casefold() for name in named(record)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gateway.errors import SignInNeeded
@@ -40,6 +40,20 @@ class Standing:
         """Take in what *record* says about anybody's access; a kind that says nothing about it, or is unknown, is left out."""
         if take := _BY_KIND.get(record.kind):
             take(self, record)
+
+    def revoked(self, records: Iterable[Record]) -> None:
+        """The same for ``revoked`` records, of which a start has a million: a call for each would be half of the work."""
+        members = self._members
+        for record in records:
+            if record.session:
+                self._end(record.session, _until(record))
+                self._revoked_ids.add(record.session)
+            elif record.member:
+                until = record.at + CLOCK_TOLERANCE_S
+                if until > NEVER and members.setdefault(key := record.member.casefold(), until) is not until:
+                    _put_off(members, key, record.at)
+            elif record.site:
+                self.revoke_site(record.site, record.at)
 
     def revoke(self, user_id: str, at: float) -> None:
         """End every session of *user_id* issued up to *at*."""
@@ -163,19 +177,10 @@ class Standing:
         if record.details.get("everywhere") and record.member:
             self.revoke(record.member, record.at)
 
-    def _revoked(self, record: Record) -> None:
-        if record.session:
-            self._end(record.session, _until(record))
-            self._revoked_ids.add(record.session)
-        elif record.member:
-            _put_off(self._members, record.member.casefold(), record.at)
-        elif record.site:
-            self.revoke_site(record.site, record.at)
-
 
 _BY_KIND: Mapping[str, Callable[[Standing, Record], Any]] = {
     "signed-out": Standing._signed_out,
-    "revoked": Standing._revoked,
+    "revoked": lambda standing, record: standing.revoked((record,)),
     "blocked": lambda standing, record: standing.block(record.member),
     "unblocked": lambda standing, record: standing.unblock(record.member),
     "stale": lambda standing, record: standing.outdate(record.member, record.at),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from gateway.ledger.memory import Memory
@@ -29,7 +31,8 @@ EXAMINE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 
 _WRITES = ("append", "claim")
 
-Taker = Callable[[Record], object]
+Taker = Callable[[Sequence[Record]], object]
+"""Takes records of one kind that follow on each other."""
 
 
 @contextmanager
@@ -42,6 +45,18 @@ def _uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _give(records: Sequence[Record], take: Taker) -> None:
+    """One record that cannot be understood must not keep out the others: then each is given alone."""
+    try:
+        take(records)
+    except Exception:
+        if len(records) == 1:
+            log.exception("ledger: record not understood: %r", records[0])
+        else:
+            for record in records:
+                _give((record,), take)
 
 
 class Ledger:
@@ -71,7 +86,8 @@ class Ledger:
         self._others: list[Taker] = []  #: who takes those of every other kind
         self._troubles: dict[str, str] = {"start": "waiting for the ledger"}
         self._tasks: list[asyncio.Task[None]] = []
-        self.subscribe(standing.apply, *OF_ACCESS)
+        self.subscribe(standing.apply, *(kind for kind in OF_ACCESS if kind != "revoked"))
+        self.subscribe_runs(standing.revoked, "revoked")
 
     @property
     def problems(self) -> list[str]:
@@ -84,11 +100,20 @@ class Ledger:
         """How many records wait to be stored."""
         return len(self._outbox)
 
-    def subscribe(self, callback: Taker, *kinds: str) -> None:
+    def subscribe(self, callback: Callable[[Record], object], *kinds: str) -> None:
         """Call *callback* with every record applied, of *kinds* if given; at start only of kinds in force (not ``AUDIT_ONLY``).
 
         A record may come twice (our own: at once, and again in the order of the ledger): what comes last holds.
         """
+
+        def take(records: Sequence[Record]) -> None:
+            for record in records:
+                callback(record)
+
+        self.subscribe_runs(take, *kinds)
+
+    def subscribe_runs(self, callback: Taker, *kinds: str) -> None:
+        """The same for who takes all records of a kind that follow on each other in one call."""
         for kind in kinds:
             self._takers.setdefault(kind, [*self._others]).append(callback)
         if not kinds:
@@ -221,13 +246,10 @@ class Ledger:
         await self._replay()
 
     def _apply(self, records: Iterable[Record]) -> None:
-        takers, others = self._takers, self._others
-        for record in records:
-            for take in takers.get(record.kind, others) if isinstance(record.kind, str) else others:
-                try:
-                    take(record)
-                except Exception:  # one record that cannot be understood must not keep out those after it
-                    log.exception("ledger: record not understood: %r", record)
+        for kind, run in groupby(records, itemgetter(0)):
+            together = list(run)
+            for take in self._takers.get(kind, self._others) if isinstance(kind, str) else self._others:
+                _give(together, take)
 
     # ── in the background ──────────────────────────────────────────────────────────────────────────────────────────────
 

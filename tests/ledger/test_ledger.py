@@ -164,6 +164,23 @@ class TestFollowing:
             await late.ledger.start()
         assert not late.ledger.ready
 
+    @pytest.mark.parametrize("revoked", [Record("revoked", T, member="lisi"), Record("revoked", T, site="erp", rule="r")])
+    async def test_a_time_that_is_none(self, start: Start, file: Path, revoked: Record, caplog: pytest.LogCaptureFixture) -> None:
+        """A record whose time somebody overwrote says nothing, and the log has it; those around it are in force."""
+        first = await start()
+        around = [Record("revoked", T, member=name) for name in ("wangwu", "zhaoliu")]
+        await first.ledger.append(around[0], revoked, around[1])
+        await first.ledger.close()
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE record SET at = 'never' WHERE id = 2")
+        connection.close()
+
+        late = await start()
+
+        assert late.heard == [around[0], revoked._replace(at="never"), around[1]]
+        assert late.standing.records(T) == around
+        assert [entry.args for entry in caplog.records if "not understood" in entry.msg] == [(late.heard[1],)]
+
     async def test_damage_that_is_not_read_stops_a_start(self, make: Callable[[], Process], start: Start, file: Path) -> None:
         """What only tells what happened is not read at a start; the file is examined all the same."""
         first = await start()
