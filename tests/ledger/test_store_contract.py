@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 
 import pytest
 
@@ -91,6 +92,7 @@ async def test_in_force_page_by_page(store: Store) -> None:
         await store.append([Record("signed-in", T), revoked(number), Record("renewed", T), Record("signed-in", T)])
     found, position = [], ""
     while (page := await store.in_force(position, 2))[1] != position:
+        assert len(page[0]) <= 2
         found += page[0]
         position = page[1]
 
@@ -109,6 +111,15 @@ async def test_in_force_whatever_the_text(store: Store) -> None:
     await store.append(records)
 
     assert (await store.in_force())[0] == records
+
+
+@pytest.mark.parametrize("details", [{}, {"by": "lisi"}], ids=["plain", "with details"])
+async def test_in_force_at_the_very_time(store: Store, details: dict[str, str]) -> None:
+    """The time of a record is the same to the last bit, as far as clocks tell it; also before 2004 and after 2106."""
+    times = [T, T + 0.1234567, math.nextafter(T, 0), math.nextafter(2.0**31, 0), 2.0**32 + 1 / 3, 9e10 + 0.1, 2e11, 1000.25, 0.0]
+    await store.append([Record("revoked", at, member="lisi", details=details) for at in times])
+
+    assert [record.at for record in (await store.in_force())[0]] == times
 
 
 async def test_the_chain(stores: Stores) -> None:
