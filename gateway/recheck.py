@@ -19,7 +19,7 @@ from gateway.ledger import LedgerBroken, LedgerUnavailable
 from gateway.member import Member
 from gateway.records import Record
 from gateway.session import LONGEST_S, Seen, Session, moment
-from gateway.watch import EARLY, differs, told_by
+from gateway.watch import EARLY, WAITING, differs, told_by
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,14 @@ class Recheck:
             settings = self._live.now.config.recheck  # they may have been reloaded meanwhile
             if settings.every and settings.unreachable == "close":
                 watch.close(parts.clock(), settings.grace)
-            parts.telemetry.waiting(watch.waiting, len(parts.hold.members))
+            _tell(parts)
+
+
+def _tell(parts: Parts) -> None:
+    watch, telemetry = parts.watch, parts.telemetry
+    telemetry.waiting(watch.waiting, len(parts.hold.members), full=watch.full)
+    if watch.full:
+        telemetry.warn_once("recheck full", f"{WAITING} sessions wait for their member to be read; others are noted again later")
 
 
 def _in_force(parts: Parts, here: Iterable[Seen], now: float) -> list[Seen]:
