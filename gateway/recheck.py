@@ -50,21 +50,25 @@ class Recheck:
         """See who is here, and read those whose turn has come, as many as WeCom may be asked about now."""
         async with self._turn:
             parts = self._live.now
-            settings, watch, now = parts.config.recheck, parts.watch, parts.clock()
-            if not settings.every:
-                return
-            here = parts.sessions.look()
-            for start in range(0, len(here), TOGETHER):
-                for user_id in watch.consider(_in_force(parts, here[start : start + TOGETHER], now), now):
-                    await _changed(parts, user_id)
-                await asyncio.sleep(0)  # thousands must not keep the checks waiting
-            workers = min(AT_ONCE, budget := watch.budget(now))
-            turns = iter(range(budget))
-            await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
-            settings = self._live.now.config.recheck  # they may have been reloaded meanwhile
-            if settings.every and settings.unreachable == "close":
-                watch.close(parts.clock(), settings.grace)
-            _tell(parts)
+            with parts.in_use:
+                await self._look(parts)
+
+    async def _look(self, parts: Parts) -> None:
+        settings, watch, now = parts.config.recheck, parts.watch, parts.clock()
+        if not settings.every:
+            return
+        here = parts.sessions.look()
+        for start in range(0, len(here), TOGETHER):
+            for user_id in watch.consider(_in_force(parts, here[start : start + TOGETHER], now), now):
+                await _changed(parts, user_id)
+            await asyncio.sleep(0)  # thousands must not keep the checks waiting
+        workers = min(AT_ONCE, budget := watch.budget(now))
+        turns = iter(range(budget))
+        await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
+        settings = self._live.now.config.recheck  # they may have been reloaded meanwhile
+        if settings.every and settings.unreachable == "close":
+            watch.close(parts.clock(), settings.grace)
+        _tell(parts)
 
 
 def _tell(parts: Parts) -> None:
