@@ -275,14 +275,14 @@ async def test_what_is_not_ours_is_refused(opened: Opened, server: RedisServer, 
 @pytest.mark.parametrize("entry", [("hello", "world"), ("d", "x", "k", "revoked", "r", "{")], ids=["strange fields", "no JSON"])
 async def test_nothing_is_stored_behind_what_is_not_ours(opened: Opened, server: RedisServer, entry: tuple[str, ...]) -> None:
     """No process would hear of it: to revoke fails, and says what to take out; then all goes on."""
-    store = opened()
-    await store.append([revoked("a")])
+    store, now = opened(), time.time()
+    await store.append([revoked("a", now)])
     place = await server.do("XADD", STREAM, "*", *entry)
 
     with pytest.raises(LedgerBroken, match=f"XDEL: .*{place}"):
-        await store.append([revoked("b")])
+        await store.append([revoked("b", now)])
     await server.do("XDEL", STREAM, place)
-    await store.append([revoked("b")])
+    await store.append([revoked("b", now)])
     assert [entry.record.member for entry in await store.read()] == ["a", "b"]
 
 
