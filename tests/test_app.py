@@ -7,6 +7,7 @@ import gc
 import signal
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,25 @@ async def test_restart_signs_nobody_out(machine: Machine) -> None:
     page = await browser.get(REPORT)
 
     assert (page.status, page.headers["X-WeCom-UserId"]) == (200, "zhangsan")
+
+
+async def test_only_what_serving_needs_is_loaded(machine: Machine) -> None:
+    """A gateway with a file for its ledger loads no Redis, wherever that is installed, nor what only other verbs need."""
+    process = await machine.running({"PYTHONPROFILEIMPORTTIME": "1"})
+
+    loaded = {line.rpartition("|")[2].strip() for line in process.said if line.startswith("import time:")}
+    assert {"gateway.app", "aiocache.backends.memory", "gateway.ledger.sqlite"} <= loaded
+    assert find_spec("redis")
+    needless = (
+        "redis.",
+        "gateway.ledger.redis",
+        "gateway.sandbox",
+        "gateway.demo",
+        "gateway.issuing",
+        "gateway.seat",
+        "unittest",
+    )
+    assert [name for name in sorted(loaded) if name.startswith(needless)] == []
 
 
 async def test_rotating_keys(machine: Machine) -> None:
