@@ -56,6 +56,7 @@ class Recheck:
     async def _look(self, parts: Parts) -> None:
         settings, watch, now = parts.config.recheck, parts.watch, parts.clock()
         if not settings.every:
+            _tell(parts)
             return
         here = parts.sessions.look()
         for start in range(0, len(here), TOGETHER):

@@ -66,8 +66,10 @@ class Watch(Presence):
         self._allowed, self._allowed_at = 0.0, -math.inf
 
     def pace(self, every_s: float, per_minute: int) -> None:
-        """Take the settings: ``every_s`` 0 means never."""
+        """Take the settings: ``every_s`` 0 means never, and nobody waits."""
         self.every_s, self._per_s = every_s, per_minute / 60
+        if not every_s:
+            self._waiting, self._queue, self._room = {}, [], WAITING
         self.renew_s = every_s if every_s and not self.failing else math.inf
         self.unread_before = -math.inf  # until :meth:`close` says so again
 

@@ -344,6 +344,20 @@ async def test_more_than_can_wait(browser: Browser, gateway: Gateway, sandbox: S
     assert caplog.text.count(f"{WAITING} sessions wait") == 1
 
 
+async def test_switched_off_nobody_waits(
+    browser: Browser, gateway: Gateway, make_config: MakeConfig, sandbox: Sandbox, clock: Clock
+) -> None:
+    """Whoever waited when the re-check was switched off waits no more, and the metric says so."""
+    sandbox.state.fault("user/get", kind="reset")
+    clock.advance(EVERY_S)
+    await noticed(browser, gateway)
+    waiting = await metric(gateway, "recheck_waiting")
+    await gateway.reload(make_config(recheck={"every": 0}))
+    await gateway.recheck.look()
+
+    assert (waiting, await metric(gateway, "recheck_waiting")) == (1, 0)
+
+
 # ── close after a grace ────────────────────────────────────────────────────────────────────────────────────────────
 
 
