@@ -21,6 +21,7 @@ from aiocache import SimpleMemoryCache
 from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 
 from gateway import callback, events, glass, handover, login, ops, people
 from gateway import config as settings
@@ -67,6 +68,12 @@ KEEPALIVE_S = 3600.0
 """nginx closes idle connections to us, not we: closing first would lose a request."""
 
 SHUTDOWN_S = 10.0
+
+FOR_GOOD = ("corp_id", "agent_id", "store")
+"""Settings that say whose ledger it is and where: with another ledger all that was revoked would be forgotten."""
+
+AT_START = ("listen", "retention", "syslog", "syslog_ca_file", "log_level")
+"""Settings that are looked at once."""
 
 LEAVING_S = 0.5
 """So long a connection may take to ask once more and to be told with the answer that it ends."""
@@ -128,7 +135,6 @@ def directory_of(config: Config, client: WeCom, rules: Rules, shared: Shared, *,
 
 def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Parts:
     """Build the parts that *config* asks for."""
-    lasting.watch.pace(config.recheck.every, config.recheck.per_minute)
     sealer = Sealer(config.signing_keys)
     proven = {site.name: str(site.origin) for site in config.sites if site.jwt}
     prover = Prover(config.signing_keys, proven, corp_id=config.corp_id, agent_id=config.agent_id)
@@ -206,14 +212,18 @@ class Gateway:
         ledger.subscribe_runs(self._lasting.hold.revoked, "revoked")
         ledger.subscribe(self._lasting.holders.heard, "account")
         self._stack = AsyncExitStack()
+        self._ends = AsyncExitStack()  #: of the parts in force
+        self._ending: set[asyncio.Task[None]] = set()  #: of those that were replaced, until nobody is at work with them
         self.addresses: dict[str, str] = {}
         self.live: Live
         self.recheck: Recheck
 
     async def __aenter__(self) -> Gateway:
         self._stack.push_async_callback(self._close_cache)
+        self._stack.push_async_callback(self._end)
         try:
-            self.live = Live(await self._parts(self._config))
+            self.live = Live(await self._ends.enter_async_context(self._parts(self._config)))
+            self._pace()
             self.recheck = Recheck(self.live)
             await self._listen()
             await self._stack.enter_async_context(in_background(self.recheck.run()))
@@ -227,24 +237,47 @@ class Gateway:
         await self._stack.aclose()
 
     async def reload(self, config: Config) -> None:
-        """Put *config* in force for the next request; listeners stay as they are."""
-        for name in ("listen", "store", "retention", "syslog", "syslog_ca_file"):
-            if getattr(config, name) != getattr(self._config, name):
+        """Put *config* in force for the next request; ConfigError where that takes a restart, or it is wrong in itself."""
+        if changed := self._changed(config, FOR_GOOD):
+            raise ConfigError([f"{name}: another one takes a restart, for the ledger goes by it" for name in changed])
+        async with AsyncExitStack() as stack:
+            parts = await stack.enter_async_context(self._parts(config))
+            await _meet_names(parts)
+            for name in self._changed(config, AT_START):
                 log.warning("%s: what is new there takes effect at the next start", name)
-        parts = await self._parts(config)
-        await _meet_names(parts)
-        before, self.live.now, self._config = self.live.now, parts, config
-        await before.directory.close()
+            self.live.now, before = parts, self._ends
+            self._ends = stack.pop_all()
+        self._pace()
+        ending = asyncio.create_task(before.aclose())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
         log.info("settings reloaded")
 
-    async def _parts(self, config: Config) -> Parts:
+    def _changed(self, config: Config, names: Sequence[str]) -> list[str]:
+        """Which of these settings are not those of the start."""
+        return [name for name in names if getattr(config, name) != getattr(self._config, name)]
+
+    def _pace(self) -> None:
+        recheck = self.live.now.config.recheck
+        self._lasting.watch.pace(recheck.every, recheck.per_minute)
+
+    @asynccontextmanager
+    async def _parts(self, config: Config) -> AsyncIterator[Parts]:
+        """What *config* asks for; closed once nobody is at work with it."""
         for warning in settings.warnings(config):
             log.warning(warning)
-        http = await self._stack.enter_async_context(http_client(config))
-        parts = build(config, http, self._lasting)
-        self._stack.push_async_callback(parts.wecom.close)  # also that of a reload: requests may still be using the old one
-        self._stack.push_async_callback(parts.directory.close)
-        return parts
+        async with http_client(config) as http:
+            parts = build(config, http, self._lasting)
+            try:
+                yield parts
+            finally:
+                await parts.directory.close()
+                await parts.in_use.idle()
+                await parts.wecom.close()
+
+    async def _end(self) -> None:
+        await self._ends.aclose()
+        await asyncio.gather(*self._ending)
 
     async def _listen(self) -> None:
         limits: dict[str, Any] = {
@@ -297,11 +330,17 @@ async def _meet_names(parts: Parts) -> None:
 
 def pages(live: Live) -> web.Application:
     """The application behind the pages listener."""
-    app = web.Application(middlewares=[in_turn(), explain], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[in_turn(), _at_work, explain], client_max_size=64 * 1024)
     app[LIVE] = live
     app.add_routes(ROUTES)
     app.on_response_prepare.append(_last_when_leaving)
     return app
+
+
+@web.middleware
+async def _at_work(request: web.Request, handler: Handler) -> web.StreamResponse:
+    with request.app[LIVE].now.in_use:
+        return await handler(request)
 
 
 async def _last_when_leaving(request: web.Request, response: web.StreamResponse) -> None:

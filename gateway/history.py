@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.member import Member
 from gateway.records import Record
-from gateway.session import Session
+from gateway.session import LONGEST_S, Session
 from gateway.standing import Standing
 
 _CLIENTS = (
@@ -74,16 +75,21 @@ class History:
         known = self.sessions.get(session)
         return str(known.record.details.get("of", "")) if known else ""
 
-    def whose(self, session: str) -> str:
-        """The member of *session*."""
-        known = self.sessions.get(session)
-        return known.record.member if known else self._issued[session].member
+    def known(self, session: str) -> dict[str, Any]:
+        """The member of *session*, and when it is over in any cookie: what a record that ends it says in its details."""
+        begun = self.sessions[session].record if session in self.sessions else self._issued[session]
+        return {"member": begun.member, "until": over(begun)}
 
     def judged(self, now: float) -> Iterator[Known]:
         """Every session, with its state at *now*."""
         for known in self.sessions.values():
             known.state = self.standing.ended(_session(known)) or ("live" if now < known.ends else "expired")
             yield known
+
+
+def over(begun: Record) -> float:
+    """When the session that began with this record, or the link to it, is over in any cookie."""
+    return _number(begun, "until", _number(begun, "issued", begun.at) + LONGEST_S)
 
 
 def client(user_agent: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from gateway.brake import Brake
 from gateway.config import Config
 from gateway.directory import Directory
 from gateway.hold import Hold
+from gateway.in_use import InUse
 from gateway.ledger import Ledger
 from gateway.once import Once
 from gateway.pages import Pages
@@ -52,6 +53,7 @@ class Parts:
     hold: Hold
     telemetry: Telemetry
     clock: Callable[[], float]
+    in_use: InUse = field(default_factory=InUse)  #: by requests and by the re-check: a reload closes what it replaces after them
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from gateway.ledger import LedgerBroken, LedgerUnavailable
 from gateway.member import Member
 from gateway.records import Record
 from gateway.session import LONGEST_S, Seen, Session, moment
-from gateway.watch import EARLY, differs, told_by
+from gateway.watch import EARLY, WAITING, differs, told_by
 
 log = logging.getLogger(__name__)
 
@@ -50,21 +50,33 @@ class Recheck:
         """See who is here, and read those whose turn has come, as many as WeCom may be asked about now."""
         async with self._turn:
             parts = self._live.now
-            settings, watch, now = parts.config.recheck, parts.watch, parts.clock()
-            if not settings.every:
-                return
-            here = parts.sessions.look()
-            for start in range(0, len(here), TOGETHER):
-                for user_id in watch.consider(_in_force(parts, here[start : start + TOGETHER], now), now):
-                    await _changed(parts, user_id)
-                await asyncio.sleep(0)  # thousands must not keep the checks waiting
-            workers = min(AT_ONCE, budget := watch.budget(now))
-            turns = iter(range(budget))
-            await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
-            settings = self._live.now.config.recheck  # they may have been reloaded meanwhile
-            if settings.every and settings.unreachable == "close":
-                watch.close(parts.clock(), settings.grace)
-            parts.telemetry.waiting(watch.waiting, len(parts.hold.members))
+            with parts.in_use:
+                await self._look(parts)
+
+    async def _look(self, parts: Parts) -> None:
+        settings, watch, now = parts.config.recheck, parts.watch, parts.clock()
+        if not settings.every:
+            _tell(parts)
+            return
+        here = parts.sessions.look()
+        for start in range(0, len(here), TOGETHER):
+            for user_id in watch.consider(_in_force(parts, here[start : start + TOGETHER], now), now):
+                await _changed(parts, user_id)
+            await asyncio.sleep(0)  # thousands must not keep the checks waiting
+        workers = min(AT_ONCE, budget := watch.budget(now))
+        turns = iter(range(budget))
+        await asyncio.gather(*(_work(parts, turns) for _ in range(workers)))
+        settings = self._live.now.config.recheck  # they may have been reloaded meanwhile
+        if settings.every and settings.unreachable == "close":
+            watch.close(parts.clock(), settings.grace)
+        _tell(parts)
+
+
+def _tell(parts: Parts) -> None:
+    watch, telemetry = parts.watch, parts.telemetry
+    telemetry.waiting(watch.waiting, len(parts.hold.members), full=watch.full)
+    if watch.full:
+        telemetry.warn_once("recheck full", f"{WAITING} sessions wait for their member to be read; others are noted again later")
 
 
 def _in_force(parts: Parts, here: Iterable[Seen], now: float) -> list[Seen]:

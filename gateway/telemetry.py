@@ -30,6 +30,7 @@ class Telemetry:
             "wecom_gateway_rechecks", "Members read again in the background, by result.", ["result"], registry=self.registry
         )
         self._waiting = Gauge("wecom_gateway_recheck_waiting", "Members whose turn to be read has come.", registry=self.registry)
+        self._full = Gauge("wecom_gateway_recheck_full", "1 while no further session can wait for that.", registry=self.registry)
         self._held = Gauge("wecom_gateway_recheck_held", "Members gone that an operator must confirm.", registry=self.registry)
         self._events = Counter(
             "wecom_gateway_events", "Calls of the events address by result.", ["result"], registry=self.registry
@@ -59,9 +60,10 @@ class Telemetry:
         """Count a reading in the background: ``ok``, ``stale``, ``held``, ``failed``, or why the member is gone."""
         self._rechecks.labels(result).inc()
 
-    def waiting(self, members: int, held: int) -> None:
-        """Tell how many members wait to be read, and how many are held."""
+    def waiting(self, members: int, held: int, *, full: bool) -> None:
+        """Tell how many members wait to be read, whether more can, and how many are held."""
         self._waiting.set(members)
+        self._full.set(full)
         self._held.set(held)
 
     def problems(self, number: int) -> None:

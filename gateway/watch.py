@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from gateway.member import IDENTITY, identity_headers
-from gateway.session import Presence, Seen
+from gateway.session import HERE, Presence, Seen
 
 EARLY = 0.75
 """A member's turn comes somewhere between this part of the interval and its end: who signed in together is spread out."""
@@ -21,6 +21,8 @@ FIRST_PAUSE_S = 15.0
 LONGEST_PAUSE_S = 600.0
 BURST = 10
 """This part of a minute's calls may come at once."""
+WAITING = 4 * HERE
+"""So many sessions wait at most; whoever finds no room is noted again with their next request."""
 
 _TOLD = tuple(name for name in IDENTITY if name.removeprefix("X-WeCom-") in ("Account", "Name", "Position", "Alias"))
 
@@ -56,6 +58,7 @@ class Watch(Presence):
         self.failing_since = math.inf
         self._failures, self._resume = 0, -math.inf
         self._waiting: dict[str, dict[str, Seen]] = {}  #: member id -> the sessions seen since the turn came, by id
+        self._room = WAITING
         self._queue: list[tuple[float, str]] = []  #: who was not read the longest is first
         self._readings: dict[str, Reading] = {}
         self._swept = -math.inf
@@ -63,8 +66,10 @@ class Watch(Presence):
         self._allowed, self._allowed_at = 0.0, -math.inf
 
     def pace(self, every_s: float, per_minute: int) -> None:
-        """Take the settings: ``every_s`` 0 means never."""
+        """Take the settings: ``every_s`` 0 means never, and nobody waits."""
         self.every_s, self._per_s = every_s, per_minute / 60
+        if not every_s:
+            self._waiting, self._queue, self._room = {}, [], WAITING
         self.renew_s = every_s if every_s and not self.failing else math.inf
         self.unread_before = -math.inf  # until :meth:`close` says so again
 
@@ -72,6 +77,11 @@ class Watch(Presence):
     def waiting(self) -> int:
         """How many members wait to be read."""
         return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further session can wait."""
+        return self._room <= 0
 
     # ── whose turn it is ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,13 +105,18 @@ class Watch(Presence):
         if not self._queue or self._pausing(now):
             return None
         _, user_id = heapq.heappop(self._queue)
-        return user_id, list(self._waiting.pop(user_id).values())
+        sessions = list(self._waiting.pop(user_id).values())
+        self._room += len(sessions)
+        return user_id, sessions
 
     def _wait(self, seen: Seen, last: float) -> None:
-        waiting = self._waiting.get(seen.user_id)
-        if waiting is None:
-            waiting = self._waiting[seen.user_id] = {}
+        waiting = self._waiting.get(seen.user_id, {})
+        if self.full and seen.id not in waiting:
+            return
+        if not waiting:
+            self._waiting[seen.user_id] = waiting
             heapq.heappush(self._queue, (last, seen.user_id))
+        self._room -= seen.id not in waiting
         waiting[seen.id] = seen
 
     # ── what was read ──────────────────────────────────────────────────────────────────────────────────────────────

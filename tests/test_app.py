@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from gateway.app import Gateway, refuse_disabled_cache
+from gateway.app import AT_START, FOR_GOOD, Gateway, refuse_disabled_cache
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
 from tests.conftest import Clock, free_port
 from tests.machine import KEY, LISTENERS, Machine, machine_in
+from tests.patience import until
 
 HOME = "http://localhost:8080/"
 REPORT = "http://localhost:8080/report/7?year=2026"
@@ -63,6 +66,25 @@ async def test_restart_signs_nobody_out(machine: Machine) -> None:
     page = await browser.get(REPORT)
 
     assert (page.status, page.headers["X-WeCom-UserId"]) == (200, "zhangsan")
+
+
+async def test_only_what_serving_needs_is_loaded(machine: Machine) -> None:
+    """A gateway with a file for its ledger loads no Redis, wherever that is installed, nor what only other verbs need."""
+    process = await machine.running({"PYTHONPROFILEIMPORTTIME": "1"})
+
+    loaded = {line.rpartition("|")[2].strip() for line in process.said if line.startswith("import time:")}
+    assert {"gateway.app", "aiocache.backends.memory", "gateway.ledger.sqlite"} <= loaded
+    assert find_spec("redis")
+    needless = (
+        "redis.",
+        "gateway.ledger.redis",
+        "gateway.sandbox",
+        "gateway.demo",
+        "gateway.issuing",
+        "gateway.seat",
+        "unittest",
+    )
+    assert [name for name in sorted(loaded) if name.startswith(needless)] == []
 
 
 async def test_rotating_keys(machine: Machine) -> None:
@@ -322,27 +344,104 @@ async def test_reload_while_wecom_is_asked(browse: Browse, gateway: Gateway, mak
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
     sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=1)
+    before = open_clients()
     coming = asyncio.create_task(browser.get(callback))
-    while not sandbox.state.counters.running.get("auth/getuserinfo"):
-        await asyncio.sleep(0)
+    await until(lambda: sandbox.state.counters.running.get("auth/getuserinfo"))
     await gateway.reload(make_config())
+    meanwhile = open_clients()
 
     page = await coming
 
     assert (page.status, page.location) == (303, f"{REPORT}#")
+    assert meanwhile == before + 1
+    await until(lambda: open_clients() == before)
     assert (await browser.get(REPORT)).status == 200
 
 
-async def test_new_addresses_wait_for_a_restart(
-    gateway: Gateway, make_config: MakeConfig, browse: Browse, caplog: pytest.LogCaptureFixture
+def open_clients() -> int:
+    """How many HTTP clients there are that nobody has closed."""
+    return sum(isinstance(each, aiohttp.ClientSession) and not each.closed for each in gc.get_objects())
+
+
+async def test_a_reload_while_members_are_read(
+    make_config: MakeConfig, start: Start, browse: Browse, sandbox: Sandbox, clock: Clock
 ) -> None:
-    """Addresses do not change by a reload; the log says so."""
-    before = dict(gateway.addresses)
+    """A re-check that waits for WeCom comes to its end across a reload."""
+    again = {"recheck": {"every": 600}}
+    gateway = await start(make_config(**again))
+    browser = browse("zhangsan", at=gateway)
+    await browser.open(HOME)
+    sandbox.state.fault("user/get", kind="slow", seconds=1)
+    sandbox.change_member("zhangsan", {"status": 2})
+    clock.advance(600)
+    await browser.check(HOME)
+    looking = asyncio.create_task(gateway.recheck.look())
+    await until(lambda: sandbox.state.counters.running.get("user/get"))
+    await gateway.reload(make_config(**again))
+    await looking
 
-    await gateway.reload(make_config(listen={"check": "127.0.0.1:9"}))
+    assert gateway.live.now.standing.gone("zhangsan", clock() - 600)
 
-    assert "listen: what is new there takes effect at the next start" in caplog.text
-    assert gateway.addresses == before
+
+async def test_reloads_leave_nothing_open(gateway: Gateway, make_config: MakeConfig) -> None:
+    """However often settings are reloaded or refused, what they had opened is closed."""
+    before = open_clients()
+    for _ in range(3):
+        await gateway.reload(make_config())
+        with pytest.raises(ConfigError):
+            await gateway.reload(make_config(rules={"it": "department:没有"}))
+
+    await until(lambda: open_clients() == before)
+
+
+async def test_a_refused_reload_changes_no_pace(gateway: Gateway, make_config: MakeConfig) -> None:
+    """Settings that are refused for a name in a rule have changed nothing, the pace of the re-check included."""
+    with pytest.raises(ConfigError):
+        await gateway.reload(make_config(rules={"it": "department:没有"}, recheck={"every": 60}))
+    refused = gateway.live.now.watch.every_s
+    await gateway.reload(make_config(recheck={"every": 60}))
+
+    assert (refused, gateway.live.now.watch.every_s) == (0, 60)
+
+
+OTHER: dict[str, Any] = {
+    "corp_id": "ww" + "f" * 16,
+    "agent_id": 1000099,
+    "store": "sqlite:////tmp/another/ledger.sqlite3",
+    "listen": {"check": "127.0.0.1:9"},
+    "retention": "300d",
+    "syslog": "tcp://127.0.0.1:9",
+    "syslog_ca_file": "/etc/hostname",
+    "log_level": "ERROR",
+}
+
+
+@pytest.mark.parametrize("name", FOR_GOOD)
+async def test_what_the_ledger_goes_by(gateway: Gateway, make_config: MakeConfig, browse: Browse, name: str) -> None:
+    """Another company, app or ledger is refused at a reload, with the setting's name and what to do; the old stay in force."""
+    browser, before = browse("zhangsan"), gateway.live.now
+    await browser.open(HOME)
+
+    with pytest.raises(ConfigError, match=f"^{name}: .*restart"):
+        await gateway.reload(make_config(**{name: OTHER[name]}))
+
+    assert gateway.live.now is before
+    assert (await browser.check(HOME)).status == 204
+
+
+@pytest.mark.parametrize("name", AT_START)
+async def test_what_waits_for_a_restart(
+    gateway: Gateway, make_config: MakeConfig, browse: Browse, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is looked at once does not change by a reload; the log says so at each, until it is as it was at the start."""
+    addresses, listen = dict(gateway.addresses), gateway.live.now.config.listen
+    as_it_was = {"listen": {each: str(getattr(listen, each)) for each in LISTENERS}}
+    for _ in range(2):
+        await gateway.reload(make_config(**as_it_was | {name: OTHER[name]}))
+    await gateway.reload(make_config(**as_it_was))
+
+    assert caplog.text.count(f"{name}: what is new there takes effect at the next start") == 2
+    assert gateway.addresses == addresses
     assert (await browse().check(HOME)).status == 401
 
 

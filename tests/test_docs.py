@@ -82,8 +82,8 @@ def commands(group: click.Group = cli, prefix: str = "wecom-gateway") -> set[str
 
 def headers_sent(snippet: str) -> dict[str, str]:
     """The identity headers that a snippet sends to the app, and the value of each."""
-    lines = re.findall(r"^proxy_set_header (X-WeCom-[A-Za-z]+) (\S+);", (NGINX / snippet).read_text("utf-8"), re.MULTILINE)
-    return dict(lines)
+    announced, _, _ = (NGINX / snippet).read_text("utf-8").partition("# What nginx and the gateway tell each other")
+    return dict(re.findall(r"^proxy_set_header (X-WeCom-[A-Za-z]+) (\S+);", announced, re.MULTILINE))
 
 
 def full_session() -> Session:

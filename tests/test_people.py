@@ -184,6 +184,27 @@ async def test_everywhere_ends_what_was_issued_just_before(browse: Browse, clock
     assert await reason(browser, value) in ("signed-out", "revoked")
 
 
+@pytest.mark.parametrize("back_s", [3600, 86400])
+async def test_everywhere_after_the_clock_was_set_back(lisi: Browser, browse: Browse, clock: Clock, back_s: float) -> None:
+    """Sessions begun while the clock was ahead are ended too, for good; whoever signs in again is in."""
+    other, colleague = browse(), browse()
+    await other.sign_in(HOME, "lisi")
+    await colleague.sign_in(HOME, "wangwu")
+    own = lisi.session(HOME)
+    clock.advance(-back_s)
+    await lisi.post(LOGOUT, {"everywhere": "1"})
+    at_once = [await reason(other), await reason(lisi, own), await reason(colleague)]
+    clock.advance(1)
+    again = browse()
+    await again.sign_in(HOME, "lisi")
+    signed_in = await reason(again)
+    clock.advance(back_s)
+
+    assert at_once == ["revoked", "signed-out", "204"]
+    assert signed_in == "204"
+    assert await reason(other) == "revoked"
+
+
 @pytest.mark.parametrize(
     "headers, allowed",
     [

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from gateway.config import Config
 from gateway.records import Record
 from gateway.sandbox import Sandbox
 from gateway.sandbox.changes import Changes
+from gateway.session import HERE, Seen
+from gateway.watch import WAITING
 from tests.browser_double import Browser
 from tests.conftest import Clock
 from tests.patience import until, within
@@ -76,6 +79,19 @@ def reads(sandbox: Sandbox) -> int:
 
 def counted(gateway: Gateway, result: str) -> float:
     return gateway.live.now.telemetry.registry.get_sample_value("wecom_gateway_rechecks_total", {"result": result}) or 0
+
+
+async def metric(gateway: Gateway, name: str) -> float:
+    """What ``/metrics`` says."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://{gateway.addresses['ops']}/metrics") as answer:
+        text = await answer.text()
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"wecom_gateway_{name} "))
+
+
+async def in_use(browser: Browser, gateway: Gateway) -> list[Seen]:
+    """The sessions that were noted since the last look; none of them is noted any more."""
+    assert await verdict(browser) == ""
+    return gateway.live.now.sessions.look()
 
 
 async def problems(gateway: Gateway) -> str:
@@ -308,6 +324,38 @@ async def test_silent_for_an_hour(browser: Browser, browse: Browse, gateway: Gat
 
     page = await browse("lisi").get(back)
     assert page.status in (400, 503)  # another browser's code, or WeCom away: a page either way, never a hang
+
+
+async def test_more_than_can_wait(browser: Browser, gateway: Gateway, sandbox: Sandbox, clock: Clock, caplog: Any) -> None:
+    """Very many who cannot be read fill the queue: the log says so once, and the metric until there is room again."""
+    trouble, parts = sandbox.state.fault("user/get", kind="reset"), gateway.live.now
+    (seen,) = await in_use(browser, gateway)
+    clock.advance(EVERY_S)
+    for start in range(0, WAITING + HERE, HERE):
+        for number in range(start, start + HERE):
+            parts.watch.note(replace(seen, id=f"device-{number}"))
+        await gateway.recheck.look()
+    full = await metric(gateway, "recheck_full")
+    sandbox.state.faults.remove(trouble)
+    clock.advance(60)
+    await gateway.recheck.look()
+
+    assert (full, await metric(gateway, "recheck_full")) == (1, 0)
+    assert caplog.text.count(f"{WAITING} sessions wait") == 1
+
+
+async def test_switched_off_nobody_waits(
+    browser: Browser, gateway: Gateway, make_config: MakeConfig, sandbox: Sandbox, clock: Clock
+) -> None:
+    """Whoever waited when the re-check was switched off waits no more, and the metric says so."""
+    sandbox.state.fault("user/get", kind="reset")
+    clock.advance(EVERY_S)
+    await noticed(browser, gateway)
+    waiting = await metric(gateway, "recheck_waiting")
+    await gateway.reload(make_config(recheck={"every": 0}))
+    await gateway.recheck.look()
+
+    assert (waiting, await metric(gateway, "recheck_waiting")) == (1, 0)
 
 
 # ── close after a grace ────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.member import Member
 from gateway.session import Seen, Session
-from gateway.watch import EARLY, FIRST_PAUSE_S, LONGEST_PAUSE_S, Watch, told_by
+from gateway.watch import EARLY, FIRST_PAUSE_S, LONGEST_PAUSE_S, WAITING, Watch, told_by
 
 T = 1_800_000_000.0
 EVERY_S = 600
@@ -73,6 +73,34 @@ class TestTurns:
         watch.consider([seen("early", read=T + 100), seen("returning", read=T - 7200), seen("late", read=T + 50)], T + 700)
 
         assert names(watch) == ["returning", "late", "early"]
+
+    def test_a_flood_waits_within_bounds(self, watch: Watch) -> None:
+        """While nobody is read, sessions wait up to a bound, those of one member too; who found no room waits when seen again."""
+        crowd = [seen(f"member{number}") for number in range(WAITING - 50)]
+        busy = [seen(id=f"device{number}") for number in range(100)]
+        watch.consider([*crowd, *busy, seen("late")], T + EVERY_S)
+        full, waiting = watch.full, sum(map(len, watch._waiting.values()))
+        read = names(watch)
+        room = not watch.full
+        watch.consider([seen("late")], T + EVERY_S)
+
+        assert (full, waiting, room) == (True, WAITING, True)
+        assert "zhangsan" in read
+        assert "late" not in read
+        assert names(watch) == ["late"]
+
+    def test_who_waits_is_seen_again_without_taking_room(self, watch: Watch) -> None:
+        """A session that waits is one however often it is seen, also when WeCom did not tell; and its newest cookie counts."""
+        for _ in range(3):
+            watch.consider([seen(f"member{number}") for number in range(WAITING - 1)], T + EVERY_S)
+        turn = watch.next(T)
+        assert turn
+        watch.failed("wecom-unreachable", turn[1], T)
+        renewed = seen("member7", departments=(7, 1))
+        watch.consider([renewed], T + EVERY_S)
+
+        assert (watch.full, watch.waiting) == (False, WAITING - 1)
+        assert ("member7", [renewed]) in iter(lambda: watch.next(T + 3600), None)
 
     def test_a_reading_here_counts(self, watch: Watch) -> None:
         """The cookie keeps its old reading; what was read in the background since counts as well."""

@@ -21,10 +21,13 @@ from gateway.cli.group import cli, config_option
 def serve(config_path: Path | None) -> None:
     """Run the gateway until SIGTERM; SIGHUP reads the settings again."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before there is anything to reload
-    from gateway import app
     from gateway.config import load
 
     config = load(config_path)
+    if config.store.startswith("sqlite:"):
+        sys.modules["redis"] = None  # type: ignore[assignment]  # aiocache imports it wherever it is installed: 6 MB for nothing
+    from gateway import app
+
     _log_to_stderr(config.log_level)
     _run(app.serve(lambda: load(config_path)))
 

@@ -82,15 +82,13 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
     async def work(store: Store) -> int:
         history = await _history(store, now - LONGEST_S)
         _is_known(history, session, site, _sites(config_path))
-        whose = {"member": history.whose(session)} if session else {}
-        revoked = Record("revoked", now, member, session, site, reason=reason, details=details | whose)
-        others = sorted(history.family(session) - {session}) if session else []
-        ended = [revoked, *(revoked._replace(session=other) for other in others)]
+        revoked = Record("revoked", now, member, site=site, reason=reason, details=details)
+        family = [session, *sorted(history.family(session) - {session})] if session else []
+        ended = [revoked._replace(session=each, details=details | history.known(each)) for each in family] or [revoked]
         blocked = [Record("blocked", now, member, reason=reason, details=details)] if block else []
         live = [known for known in history.judged(now) if known.state == "live"]
         under = [known for known in live if any(_falls_under(known, record) for record in ended)]
-        ahead = [_by_its_id(known, revoked) for known in under if known.issued > now]
-        await store.append([*ended, *ahead, *blocked])
+        await store.append([*ended, *blocked])
         return len(under)
 
     ended = in_store(config_path, work)
@@ -180,12 +178,6 @@ def _is_known(history: History, session: str, site: str, sites: list[str]) -> No
 
 def _no_site(site: str, sites: list[str]) -> str:
     return f"no site is named {site}; there are: {', '.join(sites)}"
-
-
-def _by_its_id(known: Known, revoked: Record) -> Record:
-    """What ends a session from the future, since the clock was set back: a revocation up to now does not reach it."""
-    details = {**revoked.details, "member": known.record.member, "until": known.issued + LONGEST_S}
-    return revoked._replace(member="", session=known.record.session, site="", details=details)
 
 
 def _falls_under(known: Known, revoked: Record) -> bool:

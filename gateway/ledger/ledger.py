@@ -158,13 +158,13 @@ class Ledger:
     async def append(self, *records: Record) -> None:
         """Store *records*; they are in force here when this returns. LedgerUnavailable or LedgerBroken when not confirmed."""
         try:
-            await self._store.append(records)
+            stored = await self._store.append(records)
         except (LedgerUnavailable, LedgerBroken) as error:
             self.failures += 1
             self._trouble("append", str(error))
             raise
         self._well("append")
-        self._apply(records)
+        self._apply(entry.record for entry in stored)
 
     def note(self, record: Record) -> None:
         """Put *record* in force here, and store it in the background; never fails, never waits."""

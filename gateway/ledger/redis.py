@@ -11,6 +11,7 @@ from typing import Any
 
 from redis import exceptions as redis
 
+from gateway.ledger import future
 from gateway.ledger.chain import BEGINNING, canonical, digest
 from gateway.ledger.redis_clients import ANSWER_S, Clients
 from gateway.ledger.redis_faults import told
@@ -91,12 +92,33 @@ class RedisStore:
         tidied = [record.tidied() for record in records]
         if not tidied:
             return []
+        tidied += await self._from_the_future(tidied)
         async with self._asking(), self._appending:
             for _ in range(TRIES):
                 self._last, entries = await self._append_after(self._last, tidied)
                 if entries:
                     return entries
         raise LedgerUnavailable(f"{self._shown}: others always append first")
+
+    async def _from_the_future(self, records: Sequence[Record]) -> list[Record]:
+        """What ends the sessions that *records* do not reach by their time."""
+        now, begun = self._clock(), list[Record]()
+        if not future.revocations(records) or not await self._reaches(future.since(now)):
+            return []
+        after = await self.seek(future.since(now))
+        try:
+            while page := await self.read(after):
+                begun += [entry.record for entry in page if entry.record.kind in future.BEGINS]
+                after = page[-1].position
+        except LedgerLost as error:
+            raise LedgerUnavailable(str(error)) from error
+        return future.ended(records, begun, now)
+
+    async def _reaches(self, at: float) -> bool:
+        """Whether there may be anything taken at *at* or later."""
+        async with self._asking():
+            last = await self._redis.xrevrange(self._stream, count=1)
+            return bool(last) and int(last[0][0].partition("-")[0]) >= at * 1000
 
     async def head(self) -> str:
         return await self._last_up_to("+")

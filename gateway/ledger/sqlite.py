@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.ledger import future
 from gateway.ledger.chain import BEGINNING, digest
 from gateway.ledger.database import Database
 from gateway.ledger.retention import LATER, SURVIVES, survivors
@@ -54,6 +55,7 @@ _FORCE = f"SELECT {_PACKED} FROM record INDEXED BY record_in_force WHERE id > ? 
 revocations of members: for all that those do without, the fourth list has a 0.
 """
 _LATER = f"{_SELECT} WHERE id > ? AND kind IN ({', '.join(map(repr, LATER))}) AND {IN_FORCE}"
+_BEGUN = f"{_SELECT} WHERE id >= (SELECT min(id) FROM record WHERE at >= ?) AND kind IN ({', '.join(map(repr, future.BEGINS))})"
 _CLAIM = (
     "INSERT INTO claim (key, until) VALUES (?1, ?2) "
     "ON CONFLICT (key) DO UPDATE SET until = ?2, value = NULL WHERE claim.until <= ?3"
@@ -113,8 +115,8 @@ class SqliteStore:
         await self._writer.run(_examined, EXAMINED_S)
 
     async def append(self, records: Sequence[Record]) -> list[Entry]:
-        tidied = [record.tidied() for record in records]
-        return await self._writer.run(lambda database: _append(database, tidied))
+        tidied, now = [record.tidied() for record in records], self._clock()
+        return await self._writer.run(lambda database: _append(database, tidied, now))
 
     async def head(self) -> str:
         return await self._reader.run(_head)
@@ -182,9 +184,10 @@ def _owned(database: Database, corp_id: str) -> None:
         raise LedgerBroken(f"{database.path} is the ledger of {found[0]}; give {corp_id} one of its own")
 
 
-def _append(database: Database, records: Sequence[Record]) -> list[Entry]:
+def _append(database: Database, records: Sequence[Record], now: float) -> list[Entry]:
     with database.transaction() as connection:
-        return _add(connection, records)
+        begun = connection.execute(_BEGUN, (future.since(now),)) if future.revocations(records) else ()
+        return _add(connection, [*records, *future.ended(records, (_entry(row).record for row in begun), now)])
 
 
 def _add(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Entry]:

@@ -50,7 +50,11 @@ class Store(Protocol):
         """Look through all of it: LedgerBroken where something cannot be read, be it read today or not."""
 
     async def append(self, records: Sequence[Record]) -> list[Entry]:
-        """Store *records*, all or none; they are durable when this returns."""
+        """Store *records*, all or none; they are durable when this returns.
+
+        After revocations stands what ends those sessions before them that they do not reach by their time
+        (:mod:`gateway.ledger.future`).
+        """
 
     async def head(self) -> str:
         """The position of the last entry; "" while there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,7 +14,9 @@ from gateway.ledger.redis import RedisStore
 from gateway.ledger.sqlite import SqliteStore
 from gateway.redis_url import RedisUrl
 from tests.conftest import Clock
-from tests.ledger.redis_server import running
+from tests.ledger.redis_server import RedisServer, running
+
+Opened = Callable[[str], RedisStore]
 
 Stores = Callable[[], Awaitable[Store]]
 """Opens one more store on the same data, as another process would."""
@@ -40,5 +43,30 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -
 
 
 @pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    """Makes stores, each as a process of its own has one."""
+    made: list[RedisStore] = []
+
+    def make(url: str) -> RedisStore:
+        made.append(RedisStore(RedisUrl.parse(url), "corp:1", time.time))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()
+
+
+@pytest.fixture
 async def store(stores: Stores) -> Store:
     return await stores()
+
+
+async def members(store: Store) -> list[str]:
+    """Of whom it has records, in their order."""
+    return [entry.record.member for entry in await store.read()]

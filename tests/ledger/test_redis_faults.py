@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,40 +13,14 @@ from gateway.ledger import LedgerBroken, LedgerUnavailable
 from gateway.ledger.redis import LONGEST_S, RedisStore
 from gateway.ledger.redis_clients import CONNECT_S
 from gateway.records import Record
-from gateway.redis_url import RedisUrl
 from tests.conftest import free_port
+from tests.ledger.conftest import Opened, members
 from tests.ledger.redis_server import RedisServer, running
 from tests.patience import in_time, until
 
 RECORD = Record("revoked", 1_800_000_000.0, member="zhangsan")
 BOUND_S = LONGEST_S + 1
 CLUSTER = ("--cluster-enabled", "yes")
-
-Opened = Callable[[str], RedisStore]
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running(tmp_path / "redis") as server:
-        yield server
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[Opened]:
-    """Makes stores, each as a process of its own has one."""
-    made: list[RedisStore] = []
-
-    def make(url: str) -> RedisStore:
-        made.append(RedisStore(RedisUrl.parse(url), "corp:1", time.time))
-        return made[-1]
-
-    yield make
-    for store in made:
-        await store.close()
-
-
-async def members(store: RedisStore) -> list[str]:
-    return [entry.record.member for entry in await store.read()]
 
 
 async def test_killed_and_restarted_nothing_confirmed_is_missing(opened: Opened, server: RedisServer) -> None:

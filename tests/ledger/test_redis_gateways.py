@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,6 @@ HOME = "http://localhost:8080/"
 STREAM = "wecom-gateway:{}:ledger"
 
 Start = Callable[[Config], Awaitable[Gateway]]
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running(tmp_path / "redis") as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,8 @@ from gateway.ledger.chain import BEGINNING, digest
 from gateway.ledger.redis import RedisStore
 from gateway.records import Record
 from gateway.redis_url import RedisUrl
-from tests.ledger.redis_server import RedisServer, running
+from tests.ledger.conftest import members
+from tests.ledger.redis_server import RedisServer
 from tests.patience import in_time
 
 OWNER = "ww0123456789abcdef:1000002"
@@ -22,12 +22,6 @@ STREAM = f"wecom-gateway:{OWNER}:ledger"
 LONG_AHEAD_MS = 4_000_000_000_000
 
 Opened = Callable[..., RedisStore]
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running(tmp_path / "redis") as server:
-        yield server
 
 
 @pytest.fixture
@@ -46,10 +40,6 @@ async def opened(server: RedisServer) -> AsyncIterator[Opened]:
 
 def revoked(member: str, at: float = 1_800_000_000.0) -> Record:
     return Record("revoked", at, member=member)
-
-
-async def everything(store: RedisStore) -> list[str]:
-    return [entry.record.member for entry in await store.read()]
 
 
 async def test_what_is_appended_is_read_in_order(opened: Opened) -> None:
@@ -79,8 +69,8 @@ async def test_a_batch_stands_together(opened: Opened) -> None:
     stores = [opened() for _ in range(4)]
     await asyncio.gather(*(store.append([revoked(f"{n}a"), revoked(f"{n}b")]) for n, store in enumerate(stores)))
 
-    members = await everything(stores[0])
-    assert all(first[0] == second[0] for first, second in zip(members[::2], members[1::2], strict=True))
+    found = await members(stores[0])
+    assert all(first[0] == second[0] for first, second in zip(found[::2], found[1::2], strict=True))
 
 
 async def test_ids_rise_under_a_clock_that_goes_back(opened: Opened, server: RedisServer) -> None:
@@ -91,7 +81,7 @@ async def test_ids_rise_under_a_clock_that_goes_back(opened: Opened, server: Red
     await server.do("XSETID", STREAM, f"{LONG_AHEAD_MS * 2}-7")
     third = await store.append([revoked("c")])
 
-    assert await everything(store) == ["a", "b", "c"]
+    assert await members(store) == ["a", "b", "c"]
     assert await store.read(first[0].position) == second + third
 
 
@@ -243,7 +233,7 @@ async def test_corps_and_prefixes_do_not_mix(opened: Opened, server: RedisServer
         await store.append([revoked(f"m{number}")])
         assert await store.claim("code", time.time() + 60)
 
-    assert [await everything(store) for store in stores] == [["m0"], ["m1"], ["m2"], ["m3"]]
+    assert [await members(store) for store in stores] == [["m0"], ["m1"], ["m2"], ["m3"]]
 
 
 async def test_one_prefix_is_one_companys(opened: Opened, server: RedisServer) -> None:
@@ -275,14 +265,14 @@ async def test_what_is_not_ours_is_refused(opened: Opened, server: RedisServer, 
 @pytest.mark.parametrize("entry", [("hello", "world"), ("d", "x", "k", "revoked", "r", "{")], ids=["strange fields", "no JSON"])
 async def test_nothing_is_stored_behind_what_is_not_ours(opened: Opened, server: RedisServer, entry: tuple[str, ...]) -> None:
     """No process would hear of it: to revoke fails, and says what to take out; then all goes on."""
-    store = opened()
-    await store.append([revoked("a")])
+    store, now = opened(), time.time()
+    await store.append([revoked("a", now)])
     place = await server.do("XADD", STREAM, "*", *entry)
 
     with pytest.raises(LedgerBroken, match=f"XDEL: .*{place}"):
-        await store.append([revoked("b")])
+        await store.append([revoked("b", now)])
     await server.do("XDEL", STREAM, place)
-    await store.append([revoked("b")])
+    await store.append([revoked("b", now)])
     assert [entry.record.member for entry in await store.read()] == ["a", "b"]
 
 

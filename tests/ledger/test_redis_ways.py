@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -25,32 +24,12 @@ from gateway.ledger import LedgerUnavailable
 from gateway.ledger.redis import RedisStore
 from gateway.ledger.redis_faults import told
 from gateway.records import Entry, Record
-from gateway.redis_url import RedisUrl
 from tests.conftest import free_port
+from tests.ledger.conftest import Opened, members
 from tests.ledger.redis_server import RedisServer, running
 
 RECORD = Record("revoked", 1_800_000_000.0, member="zhangsan")
 MASTER, PASSWORD, SENTINEL_PASSWORD = "ledger", "p@ss/word", "another-word"
-
-Opened = Callable[[str], RedisStore]
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[Opened]:
-    """Makes stores, each as a process of its own has one."""
-    made: list[RedisStore] = []
-
-    def make(url: str) -> RedisStore:
-        made.append(RedisStore(RedisUrl.parse(url), "corp:1", time.time))
-        return made[-1]
-
-    yield make
-    for store in made:
-        await store.close()
-
-
-async def members(store: RedisStore) -> list[str]:
-    return [entry.record.member for entry in await store.read()]
 
 
 async def test_a_unix_socket_serves(opened: Opened, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from gateway.cli.storing import entries
 from gateway.ledger import LedgerLost, Record, Store
 from gateway.ledger.chain import BEGINNING, digest, verify
 from gateway.records import AUDIT_ONLY, KINDS
+from gateway.session import LONGEST_S
 from tests.conftest import Clock
 from tests.ledger.conftest import Stores
 from tests.patience import in_time
@@ -341,3 +342,69 @@ class TestTrim:
 
         assert sum(counts) == 5
         assert (await verify(entries(one))).holds
+
+
+# ── sessions from the future ───────────────────────────────────────────────────────────────────────────────────────────
+
+LATER = T + 7200
+"""What the clock said, wrongly, before it was set back to T."""
+BEGAN = FULL._replace(at=LATER, session="ahead", details={"issued": int(LATER)})
+
+
+async def ended(store: Store, *revocations: Record) -> dict[str, float]:
+    """The sessions that *revocations* end by their ids, each with the time from which on it is over anyway."""
+    stored = [entry.record for entry in await store.append(revocations)]
+    assert stored == (await all_of(store))[-len(stored) :]
+    assert stored[: len(revocations)] == [*revocations]
+    return {record.session: record.details["until"] for record in stored[len(revocations) :] if record.kind == "revoked"}
+
+
+@pytest.mark.parametrize(
+    "revocation",
+    [
+        Record("revoked", T, member="zhangsan"),
+        Record("revoked", T, site="erp"),
+        Record("signed-out", T, "zhangsan", "another", "erp", details={"everywhere": True}),
+    ],
+    ids=["member", "site", "everywhere"],
+)
+async def test_what_began_before_a_revocation_ends_with_it(store: Store, revocation: Record) -> None:
+    """A session begun while the clock was ahead ends by a revocation after it, to the end of its days; so do those it led to."""
+    handed = FULL._replace(session="handed", details={"issued": int(LATER), "of": "ahead"})
+    link = Record("break-glass", LATER, "zhangsan", "link", "erp", details={"until": LATER + LONGEST_S})
+    younger = FULL._replace(session="younger", details={"issued": int(T)})
+    await store.append([BEGAN, link, handed, younger])
+    strangers = [each._replace(member="lisi", site="wiki", session=f"lisi-{each.session}") for each in (BEGAN, handed)]
+    await store.append(strangers)
+
+    assert await ended(store, revocation) == dict.fromkeys(("ahead", "link", "handed"), LATER + LONGEST_S)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("revoked", T, session="another", details={"member": "zhangsan"}),
+        Record("signed-out", T, "zhangsan", "another", "erp", details={"everywhere": False}),
+        Record("stale", T, member="zhangsan"),
+        Record("revoked", T, member="lisi"),
+        Record("revoked", T, site="wiki"),
+    ],
+    ids=["session", "sign-out", "stale", "colleague", "elsewhere"],
+)
+async def test_what_ends_nobody_else(store: Store, record: Record) -> None:
+    """Only what ends all of the member or of the site ends a session of theirs from the future."""
+    await store.append([BEGAN])
+
+    assert await ended(store, record) == {}
+
+
+async def test_what_begins_after_a_revocation_stays(store: Store, clock: Clock) -> None:
+    """A sign-in after it, also by a machine a few seconds ahead, is not ended; nor is one that the record names already."""
+    await store.append([FULL._replace(at=T + 5, details={"issued": int(T + 5)})])
+    assert await ended(store, Record("revoked", T, member="zhangsan")) == {}
+    await store.append([BEGAN])
+    named = Record("signed-out", T, "zhangsan", "ahead", "erp", details={"everywhere": True})
+    assert await ended(store, named) == {}
+
+    clock.now = LATER
+    assert await ended(store, Record("revoked", LATER, member="zhangsan")) == {}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.member import IDENTITY, JWT
 from tests.examples import EXAMPLES
+from tests.headers import NAMES, spellings
 
 SNIPPETS = Path(__file__).resolve().parents[2] / "nginx"
 FILES = sorted(SNIPPETS.rglob("*.conf"))
@@ -52,23 +52,26 @@ class TestFiles:
         own = {"wecom_captures", "wecom_primed", "wecom_cache", "wecom_cache_ends"}
         assert used - mapped - captured - own == set()
 
-    @pytest.mark.parametrize("name", ["identity.conf", "public.conf"])
-    def test_every_spelling_is_emptied(self, name) -> None:
-        """Twelve headers, and three other spellings of each."""
-        text = (SNIPPETS / name).read_text("utf-8")
-        headers = re.findall(r"^proxy_set_header X-WeCom-(\w+) ", text, re.MULTILINE)
-        assert headers == [name.removeprefix("X-WeCom-") for name in (*IDENTITY, JWT)]
-        emptied = re.findall(r'^proxy_set_header (X[-_]WeCom[-_]\w+) "";', text, re.MULTILINE)
-        assert {f"{a}{header}" for header in headers for a in ("X_WeCom_", "X-WeCom_", "X_WeCom-")} <= {*emptied}
+    @pytest.mark.parametrize("snippet", ["identity.conf", "public.conf"])
+    @pytest.mark.parametrize("name", sorted(NAMES))
+    def test_every_spelling_is_set(self, name, snippet) -> None:
+        """Each name of ours is set once towards the app or emptied, and each other spelling of it emptied."""
+        text = (SNIPPETS / snippet).read_text("utf-8")
+        lines = dict(re.findall(r"^proxy_set_header (X[-_]WeCom[-_][\w-]+) (\S+);", text, re.MULTILINE))
+        found = {spelling: value for spelling, value in lines.items() if spelling.replace("_", "-").lower() == name}
+
+        assert {spelling.lower() for spelling in found} == {*spellings(name)}
+        assert {value for spelling, value in found.items() if "_" in spelling} == {'""'}
 
     @pytest.mark.parametrize("name, directive", [("fastcgi.conf", "fastcgi_param"), ("uwsgi.conf", "uwsgi_param")])
     def test_cgi_s_names_are_those_of_the_headers(self, name, directive) -> None:
         """What identity.conf sends as a header, these send under CGI's name for it, and nothing where it is empty."""
         identity, text = ((SNIPPETS / each).read_text("utf-8") for each in ("identity.conf", name))
-        sent = re.findall(r"^proxy_set_header X-WeCom-(\w+) (\S+);", identity, re.MULTILINE)
+        sent = re.findall(r"^proxy_set_header X-WeCom-([\w-]+) (\S+);", identity, re.MULTILINE)
+        told = {header.upper().replace("-", "_"): value for header, value in sent if "_" not in header}
 
-        lines = re.findall(rf"^{directive} HTTP_X_WECOM_(\w+) (\S+) if_not_empty;", text, re.MULTILINE)
-        assert lines == [(header.upper(), variable) for header, variable in sent]
+        lines = re.findall(rf"^{directive} HTTP_X_WECOM_(\w+) (?:(\$\S+) if_not_empty|(\"\"));", text, re.MULTILINE)
+        assert {header: variable or empty for header, variable, empty in lines} == told
         for line in ("REMOTE_USER $wecom_account;", "HTTP_COOKIE $wecom_cookie;", "HTTP_AUTHORIZATION $wecom_authorization;"):
             assert text.count(f"\n{directive} {line}\n") == 1
 
