@@ -22,7 +22,6 @@ IDENTITY = tuple(istr(f"X-WeCom-{name}") for name in _IDENTITY.split())
 """The identity headers in the order of :func:`identity`; ``istr``: their lower case is made once."""
 NOBODY = "\t" * (len(IDENTITY) - 1)
 REASON, RULE, JWT = istr("X-WeCom-Reason"), istr("X-WeCom-Rule"), istr("X-WeCom-Jwt")
-LOCATION = istr("Location")
 _ANSWER = (REASON, RULE, *IDENTITY, JWT)
 PACKED = istr("X-WeCom-Packed")
 """Sent by nginx's gateway.conf, which takes everything from one header: it would look for fourteen one by one, in each answer."""
@@ -88,18 +87,22 @@ def identity(session: Announced, *, raw: bool = False, kind: str = "member") -> 
 
 def identity_headers(packed: str) -> dict[str, str]:
     """Make a header of each value in *packed* (:func:`identity`) that is there; an empty one announces nobody."""
-    return separate_answer(identity=packed)
+    return _headers("", "", packed, "")
 
 
-def separate_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> dict[str, str]:
-    """The headers of a check's answer, one for each thing it says."""
+def separate_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> str:
+    """The lines of a check's answer, one for each thing it says."""
+    return "".join([f"{name}: {value}\r\n" for name, value in _headers(reason, rule, identity, proof).items()])
+
+
+def packed_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> str:
+    """The same in one, which nginx's ``proxy_redirect`` (gateway.conf) takes apart: tabs between, ``;`` at the end."""
+    return f"Location: wecom:{reason}\t{rule}\t{identity}\t{proof};\r\n"
+
+
+def _headers(reason: str, rule: str, identity: str, proof: str) -> dict[str, str]:
     values = (reason, rule, *identity.split("\t"), proof)
     return {name: value for name, value in zip(_ANSWER, values, strict=True) if value}
-
-
-def packed_answer(reason: str = "", rule: str = "", identity: str = NOBODY, proof: str = "") -> dict[str, str]:
-    """The same in one header, which nginx's ``proxy_redirect`` (gateway.conf) takes apart: tabs between, ``;`` at the end."""
-    return {LOCATION: f"wecom:{reason}\t{rule}\t{identity}\t{proof};"}
 
 
 def encode(value: str) -> str:

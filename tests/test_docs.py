@@ -195,7 +195,7 @@ def test_nginx_unpacks_what_the_gateway_packs() -> None:
     packed = packed_answer("reason", "rule", "\t".join(fields[2:-1]), "jwt")
 
     assert unpacked() == fields
-    assert packed == {"Location": "wecom:" + "\t".join(fields) + ";"}
+    assert packed == "Location: wecom:" + "\t".join(fields) + ";\r\n"
 
 
 def test_public_pages_carry_no_identity() -> None:

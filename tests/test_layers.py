@@ -22,7 +22,7 @@ PURE = (
 LAYERS = (
     *((name,) for name in PURE),
     ("ledger",),
-    ("tree", "locations", "wecom", "telemetry", "once", "turns", "in_use", "snippets", "pages", "systemd", "listeners"),
+    ("tree", "locations", "wecom", "telemetry", "once", "turns", "in_use", "snippets", "pages", "systemd", "listeners", "empty"),
     ("names", "snapshot", "shared"),
     ("directory",),
     ("keys", "issuing"),

@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 
 import gateway.member
+from gateway.empty import Empty
 from gateway.member import packed_answer
 from tests.listening import listening
 from tests.patience import PATIENCE_S
@@ -102,15 +103,15 @@ class Behind:
         if session == "silent":
             await asyncio.Event().wait()
         if session == "renew" and request.headers.get("X-WeCom-Navigation"):
-            return web.Response(status=401, headers=packed_answer("renew"))
+            return Empty(401, packed_answer("renew"))
         if session not in ("good", "big", "renew"):
-            return web.Response(status=401, headers=packed_answer("forged" if session else "no-session"))
+            return Empty(401, packed_answer("forged" if session else "no-session"))
         rule = request.raw_path.removeprefix("/_wecom/auth").strip("/")
         if rule not in ("", "user:zhangsan"):
-            return web.Response(status=403, headers=packed_answer("rule", rule))
+            return Empty(403, packed_answer("rule", rule))
         big = {"X-WeCom-Departments": ",".join(["123456"] * 1500)} if session == "big" else {}
-        holds = {"X-Accel-Expires": self.holds} if self.holds else {}
-        return web.Response(status=204, headers=_told({**self.member, **big}) | holds)
+        holds = f"X-Accel-Expires: {self.holds}\r\n" if self.holds else ""
+        return Empty(204, _told({**self.member, **big}) + holds)
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer ``login`` and ``denied`` as the gateway would, without reading a body; echo any other page."""
@@ -139,7 +140,7 @@ class Behind:
         return web.Response(status=status, text=f"the app, {length} bytes", headers={"WWW-Authenticate": "Basic"})
 
 
-def _told(headers: Mapping[str, str]) -> dict[str, str]:
+def _told(headers: Mapping[str, str]) -> str:
     """An identity packed into one header as gateway.conf asks for."""
     identity = "\t".join(headers[name] for name in gateway.member.IDENTITY)
     return packed_answer(identity=identity, proof=headers[gateway.member.JWT])
