@@ -28,7 +28,7 @@ PACKED = istr("X-WeCom-Packed")
 
 _SAFE = ":/?#@!$&'()*,;="
 _PLAIN = re.compile(rf"[A-Za-z0-9_.~{re.escape(_SAFE)}-]*").fullmatch
-_ENCODED = [quote(bytes([byte]), safe=_SAFE) for byte in range(256)].__getitem__
+_ENCODED = [quote(bytes([byte]), safe=_SAFE) for byte in range(256)]
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -110,9 +110,12 @@ def encode(value: str) -> str:
 
     ``+`` and blanks are encoded too, so that every language's decoder, PHP's ``urldecode`` included, gives the same text.
     """
-    if _PLAIN(value):
+    if value.isascii() and (value.isalnum() or _PLAIN(value)):
         return value
-    return "".join(map(_ENCODED, value.encode("utf-8", "replace")))
+    octets = value.encode("utf-8", "replace")
+    if min(octets) > 0x7F:  # as of most names
+        return f"%{octets.hex('%').upper()}"
+    return "".join([_ENCODED[octet] for octet in octets])
 
 
 def visible(value: str) -> str:

@@ -15,6 +15,7 @@ from gateway.accounts import Accounts
 from gateway.errors import Denied, LoginFailed, SignInNeeded
 from gateway.member import ACTIVE, JWT, Member, identity, identity_headers
 from gateway.proof import Proof, Prover
+from gateway.quick import quick
 from gateway.sealing import Forged, Sealer
 
 _NO_TAGS: Mapping[int, bool] = MappingProxyType({})
@@ -132,9 +133,9 @@ class Seen:
     identity: str  #: as :func:`gateway.member.identity` packs it
     proof: Proof | None = None
 
-    @classmethod
-    def of(cls, session: Session, *, raw: bool, proof: Proof | None = None) -> Seen:
-        return cls(
+    @staticmethod
+    def of(session: Session, *, raw: bool, proof: Proof | None = None) -> Seen:
+        return _seen(
             session.id,
             session.user_id,
             session.key,
@@ -150,6 +151,9 @@ class Seen:
             identity(session, raw=raw),
             proof,
         )
+
+
+_member, _session, _seen = quick(Member), quick(Session), quick(Seen)
 
 
 class Presence:
@@ -339,7 +343,7 @@ class Sessions:
         email, mobile, avatar, attributes, *_ = private or ("", "", "", {})
         user_id, site, issued, renewed, own = str(user_id), sys.intern(str(site)), int(issued), int(renewed), tuple(map(int, own))
         attributes = {str(key): str(value) for key, value in attributes.items()} if attributes else _NO_ATTRIBUTES
-        member = Member(
+        member = _member(
             user_id,
             str(name),
             ACTIVE,
@@ -350,8 +354,9 @@ class Sessions:
             str(email),
             str(mobile),
             str(avatar),
+            _NO_ATTRIBUTES,
         )
-        return Session(
+        return _session(
             str(own_id),
             member,
             sys.intern(str(corp_id)),

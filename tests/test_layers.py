@@ -13,7 +13,7 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-    *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "session", "watch", "hold"),
+    *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "quick", "session", "watch", "hold"),
     *("standing", "history", "criteria", "rules", "wording", "verdicts", "tokens"),
     *("urls", "sites", "signin", "brake", "redis_url", "values", "config"),
 )

@@ -99,6 +99,8 @@ def test_no_name_breaks_a_header(name: str) -> None:
 @given(st.text(max_size=60))
 @example("a+b c%20d")
 @example("张三")
+@example("张三 (上海) Zhang")
+@example("٣")
 def test_every_decoder_gives_the_name(name: str) -> None:
     """A percent-encoded value decodes to the text, also by decoders that take + for a blank."""
     assert unquote(encode(name)) == name

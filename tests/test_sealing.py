@@ -200,6 +200,15 @@ class TestForgeries:
         with pytest.raises(Forged):
             sealer.decrypt("private", text[:cut])
 
+    @pytest.mark.parametrize("more", ["é", "\udcff", "\u0661"])
+    def test_what_is_not_ascii_is_forged(self, more: str) -> None:
+        """Also where it stands before or behind a genuine value: base64 would not look at it."""
+        value = Sealer([NEW]).sign("session", {"u": "zhangsan"})
+
+        for text in (value + more, more + value):
+            with pytest.raises(Forged):
+                Sealer([NEW]).verify("session", text)
+
     def test_another_gateways_key_is_forged(self) -> None:
         """A value of another installation's key is forged."""
         with pytest.raises(Forged):
