@@ -21,8 +21,9 @@ from gateway.sealing import Forged, Sealer
 _NO_TAGS: Mapping[int, bool] = MappingProxyType({})
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 PURPOSE = "session"
-VERSION = 1
-READABLE_VERSION = 2  #: release N reads N+1, so that a rollback signs nobody out
+VERSION = 2
+READABLE_VERSION = 3  #: release N reads N+1, so that a rollback signs nobody out
+OLDEST_VERSION = 2  #: 1 was never released, and its times were others
 HOT = 1024
 LONGEST_S = 7 * 86400
 """No session lives longer than this after it was issued, whatever the settings."""
@@ -337,17 +338,17 @@ class Sessions:
 
     def _parsed(self, claims: Any, private: Any) -> Session:
         version, own_id, user_id, corp_id, agent_id, site, *more = claims
-        if not 1 <= int(version) <= READABLE_VERSION:
+        if not OLDEST_VERSION <= int(version) <= READABLE_VERSION:
             raise ValueError("a version this release cannot read")
-        issued, renewed, ends, read, name, own, departments, leader_of, position, alias, tags, partial, *_ = more
+        issued, renewed, ends, read, name, departments, own, leader_of, position, alias, tags, partial, *_ = more
         email, mobile, avatar, attributes, *_ = private or ("", "", "", {})
-        user_id, site, issued, renewed, own = str(user_id), sys.intern(str(site)), int(issued), int(renewed), tuple(map(int, own))
+        user_id, site, issued, departments = str(user_id), sys.intern(str(site)), int(issued), tuple(map(int, departments))
         attributes = {str(key): str(value) for key, value in attributes.items()} if attributes else _NO_ATTRIBUTES
         member = _member(
             user_id,
             str(name),
             ACTIVE,
-            own,
+            departments[:own] if isinstance(own, int) else tuple(map(int, own)),
             tuple(map(int, leader_of)),
             str(position),
             str(alias),
@@ -363,11 +364,11 @@ class Sessions:
             int(agent_id),
             site,
             issued,
-            issued if renewed == issued else renewed,  # one object: a hundred thousand sessions are remembered
-            int(ends),
-            float(read),
+            issued + later if (later := int(renewed)) else issued,  # one object: a hundred thousand sessions are remembered
+            issued + int(ends),
+            (issued * 1000 + int(read)) / 1000,
             self.accounts.account(site, user_id, attributes),
-            tuple(map(int, departments)) or own,
+            departments,
             {int(tag): bool(holds) for tag, holds in tags.items()} if tags else _NO_TAGS,
             bool(partial),
             attributes,
@@ -375,8 +376,13 @@ class Sessions:
 
 
 def _claims(session: Session) -> tuple[Any, Any]:
-    """What anybody may read in a cookie, by position, and what only we: a new claim goes to the end."""
-    member = session.member
+    """What anybody may read in a cookie, by position, and what only we: a new claim goes to the end.
+
+    It is as short as it may be, for nginx and the check go through every letter: times are told from ``issued`` on, ``read``
+    in milliseconds; of ``departments`` the first are the member's own, so many.
+    """
+    member, issued, departments = session.member, session.issued, session.departments
+    own = len(member.departments)
     private = [member.email, member.mobile, member.avatar, dict(session.attributes)]
     claims = [
         VERSION,
@@ -385,13 +391,13 @@ def _claims(session: Session) -> tuple[Any, Any]:
         session.corp_id,
         session.agent_id,
         session.site,
-        session.issued,
-        session.renewed,
-        session.ends,
-        session.read,
+        issued,
+        session.renewed - issued,
+        session.ends - issued,
+        round((session.read - issued) * 1000),
         member.name,
-        member.departments,
-        session.departments if session.departments != member.departments else (),
+        departments,
+        own if departments[:own] == member.departments else member.departments,
         member.leader_of,
         member.position,
         member.alias,

@@ -19,7 +19,7 @@ from gateway.errors import LoginFailed, SignInNeeded
 from gateway.member import Member, identity_headers
 from gateway.sealing import Sealer
 from gateway.secret import Secret
-from gateway.session import HOT, MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions, new_id
+from gateway.session import HOT, MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions, moment, new_id
 
 NOW = 1_800_000_000
 OLD, NEW = Secret("o" * 43), Secret("n" * 43)
@@ -73,7 +73,7 @@ def sessions(*keys: Secret, clock: Callable[[], float] = lambda: NOW, **changes:
 
 
 CLAIMS = (
-    "version id user_id corp_id agent_id site issued renewed ends read name own departments leads position alias tags partial"
+    "version id user_id corp_id agent_id site issued renewed ends read name departments own leads position alias tags partial"
 )
 PLACES = {name: place for place, name in enumerate(CLAIMS.split())}
 
@@ -131,8 +131,10 @@ class TestSealAndOpen:
             replace(SESSION, member=replace(MEMBER, email="", mobile="", avatar=""), account="", attributes={}),
             replace(SESSION, member=replace(MEMBER, name="\ud83d半个", mobile="\udcff")),
             replace(SESSION, member=replace(MEMBER, departments=tuple(range(1, 300))), departments=tuple(range(1, 400))),
+            replace(SESSION, departments=(1, 12, 7)),
+            replace(SESSION, departments=(12,)),
         ],
-        ids=["full", "bare", "no-details", "nothing-private", "broken-emoji", "packed"],
+        ids=["full", "bare", "no-details", "nothing-private", "broken-emoji", "packed", "own-last", "own-unseen"],
     )
     def test_all_of_it_comes_back(self, session: Session) -> None:
         """Every field comes back, whatever was granted and whatever was not."""
@@ -155,6 +157,15 @@ class TestSealAndOpen:
     def test_any_member_comes_back(self, member: Member) -> None:
         """Whatever WeCom holds of a member survives the cookie."""
         session = replace(SESSION, member=member, departments=member.departments)
+
+        assert sessions().open(sessions().seal(session), site="erp") == session
+
+    @given(st.integers(NOW - 10**6, NOW), st.integers(0, 10**6), st.floats(NOW - 10**6, NOW + 10**6))
+    @example(NOW, 0, NOW + 0.001)
+    @example(NOW - 1, 1, NOW - 0.999)
+    def test_any_time_comes_back(self, issued: int, later: int, read: float) -> None:
+        """Of a reading to the millisecond, exactly: what was read before a change must not seem to be read after it."""
+        session = replace(SESSION, issued=issued, renewed=issued + later, read=moment(read))
 
         assert sessions().open(sessions().seal(session), site="erp") == session
 
@@ -295,6 +306,11 @@ class TestRefusals:
     @example("ends", float("inf"))
     @example("agent_id", float("nan"))
     @example("own", [float("-inf")])
+    @example("own", -1)
+    @example("own", 10**400)
+    @example("renewed", None)
+    @example("read", 10**400)
+    @example("read", float("nan"))
     @example("tags", {"1": 1, "x": 0})
     @example("private", "AAAA")
     @example("private", ["AAAA"])
@@ -429,7 +445,7 @@ class TestKeysAndVersions:
 
         assert sessions().open(value, site="erp") == SESSION
 
-    @pytest.mark.parametrize("version", [-1, 0, VERSION + 2, 99, "x", None])
+    @pytest.mark.parametrize("version", [-1, 0, VERSION - 1, VERSION + 2, 99, "x", None])
     def test_other_versions_do_not(self, version: Any) -> None:
         """The version after the next one, and nonsense, is ``forged``."""
         assert READABLE_VERSION == VERSION + 1

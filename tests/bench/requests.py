@@ -106,7 +106,7 @@ def _session(config: Config, number: int, now: int) -> Session:
         avatar=f"https://wework.qpic.cn/bizmail/{number:032x}/0",
     )
     return Session(
-        id=f"{number:032x}",
+        id=f"{number:016x}",
         member=member,
         corp_id=config.corp_id,
         agent_id=config.agent_id,
