@@ -110,7 +110,7 @@ def encode(value: str) -> str:
 
     ``+`` and blanks are encoded too, so that every language's decoder, PHP's ``urldecode`` included, gives the same text.
     """
-    if value.isascii() and (value.isalnum() or _PLAIN(value)):
+    if not value or (value.isascii() and (value.isalnum() or _PLAIN(value))):
         return value
     octets = value.encode("utf-8", "replace")
     if min(octets) > 0x7F:  # as of most names
