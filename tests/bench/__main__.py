@@ -22,6 +22,7 @@ from tests.bench.rows import ROWS, Row, selected
 
 _ROLES = ("nginx", "answerer", "wrk")
 _QUICK: Mapping[str, Any] = {
+    "settled": False,
     "rounds": 3,
     "seconds": 0.15,
     "warm_s": 0.1,

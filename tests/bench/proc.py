@@ -29,6 +29,13 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def title(pid: int) -> str:
+    """What process *pid* calls itself, empty once it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+    return ""
+
+
 def cpu_s(pids: Iterable[int]) -> float:
     """CPU seconds that *pids* and what is below them have used, user and system, ended children included."""
     total = 0

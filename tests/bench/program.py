@@ -42,6 +42,7 @@ class Options:
     sessions: int = 100_000  #: as many are sealed
     revoked: int = 1_000_000  #: as many records the ledger of its row holds
     starts: int = 5
+    settled: bool = True  #: measure caches as they are a minute after nginx's start
     show_all: bool = True  #: measure the memory with all sessions seen
     long_s: int = 0
     scale: bool = False
@@ -111,6 +112,8 @@ async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say)
         if row.sessions == "many" and not row.cached:  # the same gateway answers both
             await measures.show(stage, row.answerer, "many", min(MANY, options.sessions), say)
         await measure(row, options.warm_s)
+    if options.settled:
+        await stage.caches_read()
     measured = Measured()
     for number in range(1, options.rounds + 1):
         for row, other in compared(rows):

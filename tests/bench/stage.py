@@ -26,6 +26,7 @@ from tests.bench.site import Site
 REPOSITORY = Path(__file__).resolve().parents[2]
 PORTION = 100_000
 _READY_S = 60
+_LOOK_S = 2
 _ORDERS = {"none": "none", "one": "turn", "all": "turn", "many": "random", "forged": "forge"}
 _FILES = {"none": "one", "one": "one", "all": "all", "many": "many", "forged": "one"}
 
@@ -137,6 +138,17 @@ class Stage:
                     return await answer(port, asked.replace(PLACE, ""))
                 await asyncio.sleep(0.02)
 
+    async def caches_read(self) -> None:
+        """Wait until every nginx has read its cache's folder, a minute after its start; before, each question looks there."""
+        while waiting := self.reading_caches():
+            self.alive()
+            self.say(f"until {', '.join(waiting)} has read its cache's folder, a minute after its start: waiting")
+            await asyncio.sleep(_LOOK_S)
+
+    def reading_caches(self) -> list[str]:
+        """Each nginx that has not read its cache's folder yet."""
+        return [name for name, pid in self.pids.items() if any(map(_loads_cache, proc.tree(pid)))]
+
     def alive(self) -> None:
         """Broken with the last words of a process that ended."""
         for child in self.children:
@@ -166,6 +178,10 @@ class Stage:
 
     def _cookie_name(self) -> str:
         return settings.load(self.site.folder / "gateway.toml", {}).sites[0].cookie_name
+
+
+def _loads_cache(pid: int) -> bool:
+    return proc.title(pid) == "nginx: cache loader process"
 
 
 def nginx_command(conf: Path) -> list[str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from gateway import config as settings
+from tests.bench import proc
 from tests.bench.requests import PLACE, Sealed
 from tests.bench.rows import ROWS, Row
 from tests.bench.site import Ports, Site
 from tests.bench.stage import Stage
+from tests.patience import until
 
 ROW = {row.name: row for row in ROWS}
 
@@ -60,6 +64,20 @@ async def test_a_rule_changes_nothing_but_the_question(site: Site) -> None:
     assert answers[0].startswith("HTTP/1.1 200 ")
     assert answers[0] == answers[1]
     assert refused.startswith("HTTP/1.1 401 ")
+
+
+async def test_a_cache_is_measured_once_nginx_has_read_its_folder(site: Site) -> None:
+    """Before, each question it does not know costs a look there; the process that will read it is there, and ends then."""
+    async with AsyncExitStack() as stack:
+        stage = Stage(site, Sealed(site.folder), stack, {}, {}, 1, remembered=10, revoked=0, say=lambda _: None)
+        await stage.start([ROW["cache"]])
+        await until(lambda: stage.reading_caches() == ["nginx-gateway-cached"])
+        loader = next(pid for pid in proc.tree(stage.pids["nginx-gateway-cached"]) if "loader" in proc.title(pid))
+        os.kill(loader, signal.SIGQUIT)
+
+        await stage.caches_read()
+
+    assert stage.reading_caches() == []
 
 
 async def _answer(stage: Stage, row: Row, session: str = "") -> str:
