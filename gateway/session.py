@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.accounts import Accounts
 from gateway.errors import Denied, LoginFailed, SignInNeeded
-from gateway.member import ACTIVE, JWT, Member, identity, identity_headers
+from gateway.member import ACTIVE, Member, identity, separate_answer
 from gateway.proof import Proof, Prover
 from gateway.quick import quick
 from gateway.sealing import Forged, Sealer
@@ -223,10 +223,9 @@ class Sessions:
     def seal(self, session: Session) -> str:
         """Give the cookie value of *session*, or raise LoginFailed ``session-too-big``."""
         value = self._sealer.seal(PURPOSE, *_claims(session))
-        announced = identity_headers(identity(session, raw=self._raw_headers))
-        if proof := self._proof(session):
-            announced[JWT] = proof.at(session.renewed)
-        headers = sum(len(name) + len(text.encode()) + 4 for name, text in announced.items())
+        proof = self._proof(session)
+        told = separate_answer("", "", identity(session, raw=self._raw_headers), proof.at(session.renewed) if proof else "")
+        headers = len(told.encode())
         for what, size, limit in (("session cookie", len(value), MAX_BYTES), ("identity headers", headers, MAX_HEADER_BYTES)):
             if size > limit:
                 raise LoginFailed(
