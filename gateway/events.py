@@ -49,7 +49,8 @@ async def check(request: web.Request) -> web.Response:
     parts = request.app[LIVE].now
     callbacks = _callbacks(parts)
     try:
-        return web.Response(body=_opened(callbacks, request, request.query.get("echostr", "")))
+        # a proxy that decodes the query leaves blanks where WeCom wrote +, at the ends too; base64 has none
+        return web.Response(body=_opened(callbacks, request, request.query.get("echostr", "").replace(" ", "+")))
     except CallbackRefused as error:
         return _refused(parts, error)
 
@@ -59,7 +60,7 @@ async def receive(request: web.Request) -> web.Response:
     parts = request.app[LIVE].now
     callbacks = _callbacks(parts)
     try:
-        encrypted = _xml(await _body(request)).findtext("Encrypt", "")
+        encrypted = _xml(await _body(request)).findtext("Encrypt", "").strip()
         event = _event(_opened(callbacks, request, encrypted))
         _in_time(parts, request)
     except CallbackRefused as error:
@@ -113,7 +114,6 @@ def _unstored(parts: Parts, record: Record, error: Exception) -> web.Response:
 
 def _opened(callbacks: Callbacks, request: web.Request, encrypted: str) -> bytes:
     query = request.query
-    encrypted = encrypted.strip().replace(" ", "+")  # a proxy that decodes the query leaves blanks; base64 has none
     signature, timestamp, nonce = (query.get(name, "") for name in ("msg_signature", "timestamp", "nonce"))
     return callbacks.open(signature, timestamp, nonce, encrypted)
 
