@@ -59,8 +59,8 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             log.exception("internal: the check failed")
             return refusal(403, "internal", tell("internal"))
         now.telemetry.checked(204)
-        if now.config.cache:
-            told += f"X-Accel-Expires: @{int(now.clock())}\r\n"  # to the end of this second; only cache.conf heeds it
+        if now.config.cache and type(seen) is Seen and not now.sessions.due(seen, moment := now.clock()):
+            told += f"X-Accel-Expires: @{int(moment)}\r\n"  # to the end of this second, for pages and images alike (cache.conf)
         return Empty(204, told, last=live.leaving)
 
     def refusal(status: int, reason: str, told: str) -> web.StreamResponse:

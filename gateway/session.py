@@ -275,8 +275,12 @@ class Sessions:
             raise SignInNeeded("expired")
         if self.lifetimes.idle_s and now >= session.renewed + self.lifetimes.idle_s:
             raise SignInNeeded("idle")
-        if navigation and (self.lifetimes.renewal_due(session, now) or self.presence.away(session, now)):
+        if navigation and self.due(session, now):
             raise SignInNeeded("renew")
+
+    def due(self, session: Session | Seen, now: float) -> bool:
+        """Whether a navigation would be sent to renew it first, while all else may go on."""
+        return self.lifetimes.renewal_due(session, now) or self.presence.away(session, now)
 
     def _found(self, value: str, site: str, navigation: bool) -> Seen:
         if len(self._hot) >= HOT:

@@ -222,6 +222,15 @@ class TestAllows:
 
         assert check.ask(session=value).headers.get("x-accel-expires") == shown
 
+    @pytest.mark.parametrize("ago_s, kept", [(300, True), (900, False), (1800, False)], ids=["fresh", "away", "due"])
+    def test_what_a_page_would_not_be_told_is_not_kept(self, check: Check, ago_s: int, kept: bool) -> None:
+        """The images of a page that is to renew its session first get an answer that no page may be given."""
+        check.change(config=replace(check.parts.config, cache=True))
+        value = check.seal(renewed=NOW - ago_s)
+
+        assert ("x-accel-expires" in check.ask(session=value).headers) == kept
+        assert check.ask(session=value, navigation="1").status == (204 if kept else 401)
+
     def test_what_one_answer_adds_is_not_remembered(self, check: Check) -> None:
         """The headers made once for a session stay as they are, whatever its answers carry beside them."""
         check.change(config=replace(check.parts.config, cache=True))

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import pytest
@@ -46,6 +47,13 @@ SERVERS = """
         location /tls/ { set $wecom_upstream_proto https; include wecom/protect.conf; include wecom/KIND.conf; PASS }
         location ~ ^/captured/([^/]+)/(.+)$ {
             include wecom/protect.conf;
+            KIND_param X_ONE $1;
+            include wecom/KIND.conf;
+            KIND_param X_BOTH "$2-$1";
+            PASS
+        }
+        location ~ ^/opened/([^/]+)/(.+)$ {
+            include wecom/public.conf;
             KIND_param X_ONE $1;
             include wecom/KIND.conf;
             KIND_param X_BOTH "$2-$1";
@@ -185,6 +193,19 @@ async def test_what_a_location_captured_stays(stand: Stand) -> None:
 
     assert (told.raw("X_ONE"), told.raw("X_BOTH")) == (b"one", b"two/-one")
     assert (told.user, told.raw("HTTP_COOKIE")) == ("zhangsan", f"a={'x' * 300}; b=2".encode())
+
+
+@pytest.mark.parametrize("where", ["captured", "opened"])
+@pytest.mark.parametrize("one", ["%0A", "a%0Ab", f"a{'%0A' * 10}evil.test%0Aevil.test%0A__Host-wecom_session;x=1"])
+async def test_a_line_feed_in_what_a_location_captured(stand: Stand, where: str, one: str) -> None:
+    """A path that would shift one field into the next shifts nothing; in public, the application gets no cookies."""
+    member = await stand.member()
+
+    told = await member.told(f"/{where}/{one}/two/", {"Cookie": f"a={'x' * 300}; {member.cookie}; b=2"})
+
+    assert (told.raw("X_ONE"), told.raw("X_BOTH")) == (unquote_to_bytes(one), b"two/-" + unquote_to_bytes(one))
+    assert told.raw("HTTP_COOKIE") == (f"a={'x' * 300}; b=2".encode() if where == "captured" else b"")
+    assert (told.raw("HTTP_HOST"), told.user) == (stand.host.encode(), "zhangsan" if where == "captured" else "")
 
 
 async def test_params_of_the_server_are_dropped(stand: Stand) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.nginx.conftest import Nginx
+from tests.nginx.conftest import SNIPPETS, Nginx
 
 LOCATIONS = """
     include wecom/gateway.conf;
@@ -35,7 +35,12 @@ server {{
     }}
     location ~ ^/public/([^/]+)/(.+)$ {{
         include wecom/public.conf;
-        proxy_set_header X-One $1; proxy_set_header X-Two $2;
+        proxy_set_header X-One $1; proxy_set_header X-Two $2; proxy_set_header X-Both "$1-$wecom_cookie-$2";
+        proxy_pass http://APP;
+    }}
+    location ~ ^/odd/([^/]+)/(.+)$ {{
+        include wecom/public.conf;
+        proxy_set_header A-Two $2; proxy_set_header X-Two $2;
         proxy_pass http://APP;
     }}
     location ~ ^/either/([^/]+)/(.+)$ {{
@@ -220,13 +225,17 @@ cookies = st.builds(lambda separator, each: separator.join(each).strip(" \t"), s
 )
 @given(cookie=cookies)
 def test_any_cookie_is_read_as_the_reference_reads_it(nginx, behind, host, cookie) -> None:
-    """Extraction and removal agree with a few lines of Python on anything that looks like cookies."""
+    """Extraction and removal agree with a few lines of Python on anything that looks like cookies, asked about or public."""
     behind.forget()
+    behind.trusting = True
     nginx.get("/public/x", {"Cookie": cookie}, host=host)
-    nginx.get("/files/x", {"Cookie": cookie}, host=host)
+    nginx.get("/x", {"Cookie": cookie}, host=host)
 
-    left = [part.strip(" \t") for part in (behind.app[0].header("Cookie") or "").split(";")]
-    assert [part for part in left if part] == without(cookie, NAMES[host])
+    for app in behind.app:
+        left = [part.strip(" \t") for part in (app.header("Cookie") or "").split(";")]
+        assert [part for part in left if part] == without(cookie, NAMES[host])
+        assert app.header("Host") == host
+    assert len(behind.app) == 2
     assert (behind.checks[0].header("X-WeCom-Session") or "") == session_in(cookie, NAMES[host])
 
 
@@ -285,6 +294,17 @@ def test_a_hostile_cookie_costs_milliseconds(nginx, cookie) -> None:
 LONG = {"Cookie": "__Host-wecom_session=good; other=../../secret" + "x" * 300 + "; last=1"}
 
 
+def test_the_pattern_is_one(nginx) -> None:
+    """What the question finds (gateway.conf) and what is found where none was asked (http.conf) is found by the same words."""
+    begins, ends = r"(?: (?<wecom_valid_host>", "(?<wecom_none>"
+    asked, unasked = (
+        [line.strip() for line in text[text.index(begins) : text.index(ends)].splitlines()]
+        for text in ((SNIPPETS / name).read_text("utf-8") for name in ("gateway.conf", "http.conf"))
+    )
+
+    assert asked == unasked
+
+
 class TestCaptures:
     """Maps with captures overwrite `$1`; ours are evaluated before anybody's `$1` matters."""
 
@@ -295,11 +315,19 @@ class TestCaptures:
 
         assert (behind.app[0].header("X-One"), behind.app[0].header("X-Two")) == ("one", "two")
 
-    def test_captures_and_the_cookie_in_one_string(self, nginx, behind) -> None:
+    @pytest.mark.parametrize("where", ["protected", "public"])
+    def test_captures_and_the_cookie_in_one_string(self, nginx, behind, where) -> None:
         """One header made of `$1`, our cookie map and `$2` is right."""
-        nginx.get("/protected/one/two", {"Cookie": "__Host-wecom_session=good; a=1"}, host="captures.test")
+        nginx.get(f"/{where}/one/two", {"Cookie": "__Host-wecom_session=good; a=1"}, host="captures.test")
 
         assert behind.app[0].header("X-Both") == "one-a=1-two"
+
+    def test_a_line_feed_in_one_costs_the_cookies(self, nginx, behind) -> None:
+        """Where `$1` cannot be told from what stands beside it, nothing is looked at: the app gets no cookies, `$2` is right."""
+        nginx.get("/odd/a%0Ab%0A%0A/two", LONG, host="captures.test")
+
+        assert (behind.app[0].header("A-Two"), behind.app[0].header("X-Two")) == ("two", "two")
+        assert (behind.app[0].header("Cookie"), behind.app[0].header("Host")) == (None, "captures.test")
 
     def test_an_alias_by_capture_serves_its_file(self, nginx) -> None:
         """`alias …/$1` opens the file in the URI, not one in the cookie."""

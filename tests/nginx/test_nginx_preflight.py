@@ -36,7 +36,7 @@ LOCATIONS = """
 """
 SERVERS = f"""
 proxy_cache_path PREFIX/answers keys_zone=wecom_cache:1m;
-map $host $wecom_cache {{ default ""; cached.test wecom_cache; }}
+map $host$wecom_apart $wecom_cache {{ default ""; cached.test wecom_cache; }}
 server {{ listen LISTEN; server_name api.test cached.test; set $wecom_site api; {LOCATIONS} }}
 server {{ listen LISTEN; server_name oa.test; set $wecom_site oa; {LOCATIONS} }}
 """
