@@ -45,7 +45,8 @@ from gateway.proof import Prover
 from gateway.recheck import Recheck
 from gateway.rules import Rules
 from gateway.sealing import Sealer
-from gateway.session import Session, Sessions
+from gateway.session import Session
+from gateway.sessions import Sessions
 from gateway.shared import cache_for
 from gateway.sites import Sites
 from gateway.standing import Standing

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gateway import config as settings
 from gateway.app import Gateway
+from gateway.claims import claims_of
 from gateway.config import Config
 from gateway.errors import Denied
 from gateway.keys import Parts
@@ -26,7 +27,8 @@ from gateway.member import Member, identity, identity_headers
 from gateway.rules import Rules
 from gateway.sealing import Sealer
 from gateway.secret import Secret
-from gateway.session import Session, Sessions
+from gateway.session import Session
+from gateway.sessions import Sessions
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry
 from tests.patience import PATIENCE_S
@@ -263,7 +265,7 @@ class TestRefuses:
 
     def test_another_installations_session_is_forged(self, check: Check) -> None:
         """The same claims under another key are ``forged``."""
-        claims = check.parts.sessions.to_claims(SESSION)
+        claims = claims_of(SESSION)
 
         assert check.ask(session=Sealer([Secret(OTHER_KEY)]).seal("session", *claims)).reason == "forged"
 

@@ -13,8 +13,8 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-    *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "quick", "session", "watch", "hold"),
-    *("standing", "history", "criteria", "rules", "wording", "verdicts", "tokens"),
+    *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "quick", "session", "presence", "watch", "hold"),
+    *("standing", "history", "criteria", "rules", "wording", "verdicts", "claims", "sessions", "tokens"),
     *("urls", "sites", "signin", "brake", "redis_url", "values", "config"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
