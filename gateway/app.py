@@ -24,12 +24,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from gateway import callback, events, glass, handover, login, ops, people
-from gateway import config as settings
 from gateway.accounts import Holders
 from gateway.answers import explain
 from gateway.auth import checker
 from gateway.brake import Brake
 from gateway.config import Config
+from gateway.contradictions import warnings
 from gateway.criteria import reference
 from gateway.directory import Directory, Shared
 from gateway.errors import ConfigError
@@ -265,7 +265,7 @@ class Gateway:
     @asynccontextmanager
     async def _parts(self, config: Config) -> AsyncIterator[Parts]:
         """What *config* asks for; closed once nobody is at work with it."""
-        for warning in settings.warnings(config):
+        for warning in warnings(config):
             log.warning(warning)
         async with http_client(config) as http:
             parts = build(config, http, self._lasting)

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import config as settings
 from gateway.app import Gateway
 from gateway.claims import claims_of
 from gateway.config import Config
 from gateway.errors import Denied
 from gateway.keys import Parts
+from gateway.loading import from_mapping
 from gateway.member import Member, identity, identity_headers
 from gateway.rules import Rules
 from gateway.sealing import Sealer
@@ -143,7 +143,7 @@ def configured(folder: Path, *keys: str, **changes: Any) -> Config:
         "store": f"sqlite://{folder}/ledger.sqlite3",
         "listen": {name: f"unix:{folder / name}" for name in ("check", "pages", "ops")},
     }
-    return settings.from_mapping(table | changes, {})
+    return from_mapping(table | changes, {})
 
 
 @pytest.fixture(scope="module")

@@ -121,8 +121,8 @@ def unblock(config_path: Path | None, member: str, reason: str) -> None:
 @click.option("--site", default="", help="At which site; the callback site by default.")
 def issue(config_path: Path | None, member: str, minutes: int, reason: str, site: str) -> None:
     """Print a link that signs a member in without WeCom: once, within ten minutes. For when WeCom is down."""
-    from gateway.config import load
     from gateway.glass import LINK_S, Glass
+    from gateway.loading import load
     from gateway.sealing import Sealer
 
     config, now = load(config_path), time.time()
@@ -163,7 +163,7 @@ async def _history(store: Store, since: float) -> History:
 
 
 def _sites(config_path: Path | None) -> list[str]:
-    from gateway.config import load
+    from gateway.loading import load
 
     return [site.name for site in load(config_path).sites]
 

@@ -67,8 +67,8 @@ async def _issue(config_path: Path | None, store: Store, wanted: Wanted) -> tupl
     from aiocache import SimpleMemoryCache
 
     from gateway.app import connected, http_client
-    from gateway.config import load
     from gateway.issuing import issue
+    from gateway.loading import load
     from gateway.sealing import Sealer
     from gateway.standing import Standing
     from gateway.tokens import Tokens
