@@ -66,7 +66,7 @@ def issue(config_path: Path | None, *, as_json: bool, **asked: Any) -> None:
 async def _issue(config_path: Path | None, store: Store, wanted: Wanted) -> tuple[Token, str]:
     from aiocache import SimpleMemoryCache
 
-    from gateway.app import connected, http_client
+    from gateway.assembly import http_client, wecom_client
     from gateway.issuing import issue
     from gateway.loading import load
     from gateway.sealing import Sealer
@@ -77,7 +77,7 @@ async def _issue(config_path: Path | None, store: Store, wanted: Wanted) -> tupl
     sealer = Sealer(config.signing_keys)
     tokens = Tokens(sealer, Standing(), corp_id=config.corp_id, agent_id=config.agent_id, clock=time.time)
     async with http_client(config) as http:
-        wecom = connected(config, http, SimpleMemoryCache(), time.time)
+        wecom = wecom_client(config, http, SimpleMemoryCache(), time.time)
         try:
             return await issue(wanted, store, config, tokens, wecom, now=time.time())
         finally:
