@@ -14,7 +14,7 @@ ROOT = Path(gateway.__file__).parent
 
 PURE = (
     *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "quick", "session", "presence", "watch", "hold"),
-    *("standing", "history", "criteria", "rules", "wording", "verdicts", "claims", "sessions", "tokens"),
+    *("standing", "history", "criteria", "decision", "rules", "wording", "verdicts", "claims", "sessions", "tokens"),
     *("urls", "sites", "signin", "brake", "redis_url", "values", "config", "contradictions", "loading"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""

@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.group import cli, config_option
 from gateway.cli.storing import entries, in_store, operator
-from gateway.cli.table import table
+from gateway.cli.table import local_time, table
 from gateway.history import History, Known, client
 from gateway.ledger import Store, in_force
 from gateway.records import Record
@@ -191,13 +191,9 @@ def _falls_under(known: Known, revoked: Record) -> bool:
 
 def _row(known: Known) -> tuple[str, ...]:
     own = known.record
-    state = f"live until {_moment(known.ends)}" if known.state == "live" else known.state
+    state = f"live until {local_time(known.ends)}" if known.state == "live" else known.state
     how = str(own.details.get("how", ""))
-    return (_moment(own.at), own.member, known.name, own.site, own.address, client(own.browser), how, state, own.session)
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return (local_time(own.at), own.member, known.name, own.site, own.address, client(own.browser), how, state, own.session)
 
 
 def _as_json(known: Known) -> dict[str, Any]:
