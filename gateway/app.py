@@ -1,4 +1,4 @@
-"""The only place where things are built and joined: parts from settings, three listeners, reload, an orderly end."""
+"""The running gateway: three listeners, reload, an orderly end."""
 
 from __future__ import annotations
 
@@ -8,58 +8,27 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiocache import SimpleMemoryCache
-from aiocache.base import BaseCache
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler
 
-from gateway import callback, events, glass, handover, login, ops, people
-from gateway import config as settings
-from gateway.accounts import Holders
-from gateway.answers import explain
+from gateway import ops, routes
+from gateway.assembly import Clock, Lasting, build, http_client
 from gateway.auth import checker
-from gateway.brake import Brake
 from gateway.config import Config
-from gateway.criteria import reference
-from gateway.directory import Directory, Shared
+from gateway.contradictions import warnings
 from gateway.errors import ConfigError
-from gateway.hold import Hold
-from gateway.keys import LIVE, Live, Parts
-from gateway.ledger import Ledger, LedgerBroken, store_at
-from gateway.ledger.syslog import Exporter, SyslogServer
+from gateway.keys import Live, Parts
+from gateway.ledger import LedgerBroken
 from gateway.listeners import Listener
-from gateway.names import Resolved
-from gateway.once import Once
-from gateway.pages import Pages
-from gateway.proof import Prover
 from gateway.recheck import Recheck
-from gateway.rules import Rules
-from gateway.sealing import Sealer
-from gateway.session import Session, Sessions
-from gateway.shared import cache_for
-from gateway.sites import Sites
-from gateway.standing import Standing
 from gateway.systemd import inherited, notify
-from gateway.telemetry import Telemetry
-from gateway.tokens import Tokens
-from gateway.turns import in_turn
-from gateway.urls import PREFIX
-from gateway.watch import Watch
-from gateway.wecom import App, Claim, Endpoints, WeCom
 
 log = logging.getLogger("wecom_gateway")
-
-Clock = Callable[[], float]
 
 MAX_HEADER_BYTES = 256 * 1024
 """Above anything that nginx can be told to pass: 8 buffers of 64k are rare, 8 of 32k are not."""
@@ -78,115 +47,6 @@ AT_START = ("listen", "retention", "syslog", "syslog_ca_file", "log_level")
 LEAVING_S = 0.5
 """So long a connection may take to ask once more and to be told with the answer that it ends."""
 
-ROUTES = (
-    web.get(f"{PREFIX}/login", people.sign_in_or_denied),
-    web.get(f"{PREFIX}/begin/{{begin}}", handover.begin),
-    web.get(f"{PREFIX}/callback/{{state}}", callback.callback),
-    web.get(f"{PREFIX}/enter", login.enter),
-    web.get(f"{PREFIX}/denied", people.denied),
-    web.get(f"{PREFIX}/done", people.done),
-    web.get(f"{PREFIX}/logout", people.ask_logout),
-    web.post(f"{PREFIX}/logout", people.logout),
-    web.get(f"{PREFIX}/me", people.me),
-    web.get(f"{PREFIX}/glass/{{glass}}", glass.ask),
-    web.post(f"{PREFIX}/glass/{{glass}}", glass.enter),
-    web.get(f"{PREFIX}/events", events.check),
-    web.post(f"{PREFIX}/events", events.receive),
-    web.get(f"{PREFIX}/jwks.json", people.jwks),
-    web.get("/{name:WW_verify_.+}", people.verify_file),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Lasting:
-    """What outlives a reload of the settings."""
-
-    standing: Standing
-    ledger: Ledger
-    holders: Holders
-    once: Once[Session]
-    telemetry: Telemetry
-    cache: BaseCache
-    resolved: Resolved
-    clock: Clock
-    watch: Watch = field(default_factory=Watch)
-    hold: Hold = field(default_factory=Hold)
-
-
-def connected(config: Config, http: aiohttp.ClientSession, cache: BaseCache, clock: Clock, claim: Claim | None = None) -> WeCom:
-    """The client of the app that *config* names; by *claim* the processes that share *cache* take turns."""
-    wecom = config.wecom
-    endpoints = Endpoints(wecom.api_url, timeout_s=wecom.timeout, proxy=wecom.proxy or None, private=wecom.private)
-    return WeCom(App(config.corp_id, config.agent_id, config.app_secret), endpoints, http, cache, clock, claim=claim)
-
-
-def directory_of(config: Config, client: WeCom, rules: Rules, shared: Shared, *, names: bool = False) -> Directory:
-    """The departments and tags that *client* sees."""
-    return Directory(
-        client,
-        rules,
-        shared,
-        corp_id=config.corp_id,
-        agent_id=config.agent_id,
-        refresh_s=config.directory.refresh,
-        with_names=names,
-    )
-
-
-def build(config: Config, http: aiohttp.ClientSession, lasting: Lasting) -> Parts:
-    """Build the parts that *config* asks for."""
-    sealer = Sealer(config.signing_keys)
-    proven = {site.name: str(site.origin) for site in config.sites if site.jwt}
-    prover = Prover(config.signing_keys, proven, corp_id=config.corp_id, agent_id=config.agent_id)
-    claim = None if isinstance(lasting.cache, SimpleMemoryCache) else lasting.ledger.claim
-    client = connected(config, http, lasting.cache, lasting.clock, claim)
-    rules = Rules(config.rules, map(reference, config.tags))
-    shared = Shared(lasting.cache, lasting.resolved, lasting.ledger.note, lasting.telemetry, lasting.clock)
-    return Parts(
-        config=config,
-        sites=Sites(config.sites),
-        callback=config.callback,
-        sealer=sealer,
-        sessions=Sessions(
-            sealer,
-            corp_id=config.corp_id,
-            agent_id=config.agent_id,
-            lifetimes=config.lifetimes,
-            clock=lasting.clock,
-            raw_headers=config.raw_headers,
-            remembered=config.remembered_sessions,
-            accounts=config.accounts,
-            prover=prover,
-            presence=lasting.watch,
-        ),
-        tokens=Tokens(
-            sealer,
-            lasting.standing,
-            corp_id=config.corp_id,
-            agent_id=config.agent_id,
-            clock=lasting.clock,
-            raw_headers=config.raw_headers,
-            prover=prover,
-            presence=lasting.watch,
-            accounts=config.accounts,
-            holders=lasting.holders,
-        ),
-        standing=lasting.standing,
-        rules=rules,
-        directory=directory_of(config, client, rules, shared),
-        ledger=lasting.ledger,
-        holders=lasting.holders,
-        prover=prover,
-        wecom=client,
-        pages=Pages(Path(config.templates) if config.templates else None),
-        once=lasting.once,
-        brake=Brake(config.wecom.bad_codes_per_minute, lasting.clock),
-        watch=lasting.watch,
-        hold=lasting.hold,
-        telemetry=lasting.telemetry,
-        clock=lasting.clock,
-    )
-
 
 class Gateway:
     """A running gateway: ``async with Gateway(config)``; the addresses it listens on are in ``addresses``."""
@@ -197,20 +57,7 @@ class Gateway:
         self._config = config
         self._held = held or {}  #: listening sockets that somebody else keeps for us, by the listener's name
         self._listeners: list[Listener] = []
-        telemetry = Telemetry(clock)
-        standing, resolved = Standing(), Resolved()
-        store, exporter = store_at(config.store, config.owner, clock), None
-        if config.syslog:
-            server = SyslogServer.at(config.syslog, config.syslog_ca_file)
-            exporter = Exporter(store_at(config.store, config.owner, clock), server, clock)
-        ledger = Ledger(store, standing, clock, retention_s=config.retention, exporter=exporter)
-        ledger.subscribe(resolved.apply, "named")
-        telemetry.follow(ledger)
-        cache, self._close_cache = cache_for(config)
-        self._lasting = Lasting(standing, ledger, Holders(), Once(clock), telemetry, cache, resolved, clock)
-        ledger.subscribe(self._lasting.hold.apply, "held", "released")
-        ledger.subscribe_runs(self._lasting.hold.revoked, "revoked")
-        ledger.subscribe(self._lasting.holders.heard, "account")
+        self._lasting = Lasting.of(config, clock)
         self._stack = AsyncExitStack()
         self._ends = AsyncExitStack()  #: of the parts in force
         self._ending: set[asyncio.Task[None]] = set()  #: of those that were replaced, until nobody is at work with them
@@ -219,7 +66,7 @@ class Gateway:
         self.recheck: Recheck
 
     async def __aenter__(self) -> Gateway:
-        self._stack.push_async_callback(self._close_cache)
+        self._stack.push_async_callback(self._lasting.close_cache)
         self._stack.push_async_callback(self._end)
         try:
             self.live = Live(await self._ends.enter_async_context(self._parts(self._config)))
@@ -264,7 +111,7 @@ class Gateway:
     @asynccontextmanager
     async def _parts(self, config: Config) -> AsyncIterator[Parts]:
         """What *config* asks for; closed once nobody is at work with it."""
-        for warning in settings.warnings(config):
+        for warning in warnings(config):
             log.warning(warning)
         async with http_client(config) as http:
             parts = build(config, http, self._lasting)
@@ -293,7 +140,9 @@ class Gateway:
         await _meet_names(self.live.now)
         check = web.Server(checker(self.live), **limits)
         await self._open("check", listen.check, web.ServerRunner(check, shutdown_timeout=SHUTDOWN_S))
-        await self._open("pages", listen.pages, web.AppRunner(pages(self.live), shutdown_timeout=SHUTDOWN_S, **limits))
+        await self._open(
+            "pages", listen.pages, web.AppRunner(routes.application(self.live), shutdown_timeout=SHUTDOWN_S, **limits)
+        )
 
     async def _follow_ledger(self) -> None:
         """Nobody is answered before everything in force is known."""
@@ -326,26 +175,6 @@ async def _meet_names(parts: Parts) -> None:
     if problems := await parts.directory.begin():
         raise ConfigError(problems)
     parts.directory.keep_fresh()
-
-
-def pages(live: Live) -> web.Application:
-    """The application behind the pages listener."""
-    app = web.Application(middlewares=[in_turn(), _at_work, explain], client_max_size=64 * 1024)
-    app[LIVE] = live
-    app.add_routes(ROUTES)
-    app.on_response_prepare.append(_last_when_leaving)
-    return app
-
-
-@web.middleware
-async def _at_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    with request.app[LIVE].now.in_use:
-        return await handler(request)
-
-
-async def _last_when_leaving(request: web.Request, response: web.StreamResponse) -> None:
-    if request.app[LIVE].leaving:
-        response.force_close()
 
 
 @asynccontextmanager
@@ -415,18 +244,6 @@ def refuse_disabled_cache(environment: Mapping[str, str]) -> None:
     """With AIOCACHE_DISABLE set, aiocache says "absent" to everything: tokens would be fetched for every call."""
     if "AIOCACHE_DISABLE" in environment:
         raise ConfigError(["environment AIOCACHE_DISABLE: must not be set; every call to WeCom would fetch a token"])
-
-
-def http_client(config: Config) -> aiohttp.ClientSession:
-    context: ssl.SSLContext | bool = True
-    if config.wecom.ca_file:
-        try:
-            context = ssl.create_default_context(cafile=config.wecom.ca_file)
-        except OSError as error:
-            raise ConfigError([f"wecom.ca_file: {config.wecom.ca_file} cannot be used: {error}"]) from None
-    family = socket.AF_INET if config.wecom.ipv4_only else socket.AF_UNSPEC
-    connector = aiohttp.TCPConnector(ssl=context, family=family, limit=100)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 def _quiet_logger() -> logging.Logger:

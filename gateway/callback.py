@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway import admission, cookies, trail
 from gateway.asked import Asked
+from gateway.claims import claims_of
 from gateway.errors import GatewayError, LoginFailed, SignInNeeded
 from gateway.handover import hand_over, handed_over
 from gateway.keys import LIVE, Parts
@@ -88,7 +89,7 @@ async def _once(parts: Parts, key: str, work: Callable[[], Coroutine[Any, Any, S
     """
 
     def pack(outcome: Session | GatewayError) -> str:
-        ended = parts.sessions.to_claims(outcome) if isinstance(outcome, Session) else outcome.reason
+        ended = claims_of(outcome) if isinstance(outcome, Session) else outcome.reason
         return parts.sealer.encrypt(OUTCOME, [key, ended])  # whoever writes to the store moves nobody's to another
 
     async def made() -> Session:

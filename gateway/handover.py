@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway import admission, cookies, renewal, trail
 from gateway.asked import Asked
+from gateway.claims import claims_of
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.keys import LIVE, Parts
 from gateway.login import at_callback_host, redirect, session_at_hand, start
@@ -47,8 +48,7 @@ def hand_over(parts: Parts, session: Session, onward: Begin) -> web.StreamRespon
         issued=issued,
         ends=min(session.ends, parts.sessions.lifetimes.ends(issued, now)),
     )
-    claims = parts.sessions.to_claims(own)
-    sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, claims, session.id).seal(parts.sealer)
+    sealed = HandOver(own.id, now + HAND_OVER_S, onward.host, onward.state, claims_of(own), session.id).seal(parts.sealer)
     return redirect(site.at(onward.host).url(f"{CALLBACK}/{onward.state}?{query(handover=sealed)}"))
 
 

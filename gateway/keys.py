@@ -19,7 +19,8 @@ from gateway.pages import Pages
 from gateway.proof import Prover
 from gateway.rules import Rules
 from gateway.sealing import Sealer
-from gateway.session import Session, Sessions
+from gateway.session import Session
+from gateway.sessions import Sessions
 from gateway.sites import Sites
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from gateway import admission, cookies, recheck
 from gateway.asked import Asked
+from gateway.decision import Verdict
 from gateway.errors import LoginFailed, SignInNeeded, WeComError
 from gateway.keys import Parts
 from gateway.member import Member
 from gateway.records import Record
-from gateway.rules import Verdict
 from gateway.session import Session, moment
 from gateway.snapshot import Placed
 
@@ -110,10 +110,21 @@ async def _reread(parts: Parts, session: Session, since: float, why: str) -> Ses
         mobile=member.mobile or old.mobile,
         avatar=member.avatar or old.avatar,
     )
-    accounts = parts.sessions.accounts
-    attributes = accounts.attributes(session.site, member)
     placed = await _placed(parts, session, member, since)
-    session = replace(
+    session = _with(parts, session, member, placed, began=began, since=since)
+    parts.telemetry.renewed("stale" if why == "stale" else "ok")
+    await recheck.was_read(parts, member, began)
+    parts.ledger.note(
+        Record("renewed", parts.clock(), member.user_id, session.id, session.site, reason=why, details={"ends": session.ends})
+    )
+    return lifetimes.put_off(session, int(began)) if placed.partial else session
+
+
+def _with(parts: Parts, session: Session, member: Member, placed: Placed, *, began: float, since: float) -> Session:
+    """The session as what WeCom told from *began* on makes it; *since* as above."""
+    accounts, now = parts.sessions.accounts, int(began)
+    attributes = accounts.attributes(session.site, member)
+    return replace(
         session,
         member=admission.asked_for(parts, member),
         account=accounts.account(session.site, member.user_id, attributes),
@@ -121,16 +132,10 @@ async def _reread(parts: Parts, session: Session, since: float, why: str) -> Ses
         departments=placed.departments,
         tags=placed.tags,
         partial=placed.partial,
-        renewed=int(began),
+        renewed=now,
         read=max(moment(began), since),
-        ends=lifetimes.ends(session.issued, int(began)),
+        ends=parts.sessions.lifetimes.ends(session.issued, now),
     )
-    parts.telemetry.renewed("stale" if why == "stale" else "ok")
-    await recheck.was_read(parts, member, began)
-    parts.ledger.note(
-        Record("renewed", parts.clock(), member.user_id, session.id, session.site, reason=why, details={"ends": session.ends})
-    )
-    return lifetimes.put_off(session, int(began)) if placed.partial else session
 
 
 async def _placed(parts: Parts, session: Session, member: Member, since: float) -> Placed:

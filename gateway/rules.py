@@ -10,102 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from enum import Enum
 from types import MappingProxyType
-from typing import Protocol
 from urllib.parse import quote, unquote
 
 from gateway.criteria import AllOf, AnyOf, Criterion, Not, Term, read_term, terms
+from gateway.decision import BROKEN, UNSURE, YES, Alternatives, Every, Looked, Never, Node, Verdict, Who
 from gateway.errors import Denied, SignInNeeded
 
 AUTH = "/_wecom/auth"
 MAX_BYTES = 8192
 REMEMBERED = 1024
-
-
-class Verdict(Enum):
-    """What becomes of one member by one criterion."""
-
-    YES = "yes"
-    UNSURE = "unsure"  #: this session was made without looking: read the member again
-    BROKEN = "broken"  #: nobody can tell: a department or tag that the app does not see, or a name of nothing
-    NO = "no"
-
-
-_YES, _UNSURE, _BROKEN, _NO = Verdict  # looked up once: an enum's attribute costs as much as a set's
-_ANY = {verdict: rank for rank, verdict in enumerate((Verdict.NO, Verdict.BROKEN, Verdict.UNSURE, Verdict.YES))}
-_ALL = {verdict: rank for rank, verdict in enumerate((Verdict.YES, Verdict.BROKEN, Verdict.UNSURE, Verdict.NO))}
-_OPPOSITE = {Verdict.YES: Verdict.NO, Verdict.NO: Verdict.YES}
-
-
-class Looked(Protocol):
-    """What was looked at when a session was made."""
-
-    @property
-    def tags(self) -> Mapping[int, bool]: ...
-    @property
-    def partial(self) -> bool: ...
-
-
-class Who(Looked, Protocol):
-    """A member as the check knows one: a :class:`~gateway.session.Seen`, a :class:`~gateway.session.Session`."""
-
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def departments(self) -> tuple[int, ...]: ...
-    @property
-    def leader_of(self) -> tuple[int, ...]: ...
-
-
-class _Node(Protocol):
-    def verdict(self, who: Who) -> Verdict: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Alternatives:
-    """One of these is enough: what most rules are, in sets that are looked up whole."""
-
-    departments: frozenset[int]
-    users: frozenset[str]  #: case-folded
-    tags: frozenset[int]
-    leader: bool
-    broken: bool  #: one more alternative of which nobody can tell
-    others: tuple[_Node, ...]
-
-    def verdict(self, who: Who) -> Verdict:
-        if self.departments and not self.departments.isdisjoint(who.departments):
-            return _YES
-        if self.users and who.user_id.casefold() in self.users:
-            return _YES
-        if self.leader and who.leader_of:
-            return _YES
-        looked = who.tags
-        if self.tags and any(looked[tag] for tag in self.tags & looked.keys()):
-            return _YES
-        found = max((other.verdict(who) for other in self.others), key=_ANY.__getitem__, default=_NO)
-        if found is _YES:
-            return found
-        if (self.departments and who.partial) or not self.tags <= looked.keys():
-            return _UNSURE
-        return _BROKEN if self.broken and found is _NO else found
-
-
-@dataclass(frozen=True, slots=True)
-class _Every:
-    parts: tuple[_Node, ...]
-
-    def verdict(self, who: Who) -> Verdict:
-        return max((part.verdict(who) for part in self.parts), key=_ALL.__getitem__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Never:
-    part: _Node
-
-    def verdict(self, who: Who) -> Verdict:
-        found = self.part.verdict(who)
-        return _OPPOSITE.get(found, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +29,10 @@ class Rule:
     text: str
     alternatives: tuple[Criterion, ...] = ()
     problems: tuple[str, ...] = ()  #: why nobody can tell of some part: sentences for log and page
-    _decide: _Node | None = None
-
-    @property
-    def everyone(self) -> bool:
-        return self._decide is None
+    _decide: Node | None = None
 
     def verdict(self, who: Who) -> Verdict:
-        return self._decide.verdict(who) if self._decide else _YES
-
-    def admits(self, who: Who) -> bool:
-        return self.verdict(who) is _YES
+        return self._decide.verdict(who) if self._decide else YES
 
 
 def check(who: Who, rule: Rule) -> None:
@@ -133,11 +40,11 @@ def check(who: Who, rule: Rule) -> None:
     if rule._decide is None:
         return
     verdict = rule._decide.verdict(who)
-    if verdict is _YES:
+    if verdict is YES:
         return
-    if verdict is _UNSURE:
+    if verdict is UNSURE:
         raise SignInNeeded("stale", rule=rule.text)
-    if verdict is _BROKEN:
+    if verdict is BROKEN:
         raise _bad(rule.text, "; ".join(rule.problems) or "departments could not be read from WeCom yet")
     raise Denied("rule", rule=rule.text)
 
@@ -251,7 +158,7 @@ class Rules:
             raise ValueError(f"{term.value!r} is no number of a department; names stand in a rule of the settings")
         return term
 
-    def _compiled(self, alternatives: Iterable[Criterion], *, negated: bool = False) -> _Node:
+    def _compiled(self, alternatives: Iterable[Criterion], *, negated: bool = False) -> Node:
         """One node for *alternatives*: those that are terms become sets, those of named rules flow in.
 
         *negated*: under ``not`` a department that may be out of sight must not let in those of whom it is not told.
@@ -259,7 +166,7 @@ class Rules:
         unknown = negated and self._known.departments is None
         sets: dict[str, set[int | str]] = {"department": set(), "user": set(), "tag": set()}
         leader = broken = False
-        others: list[_Node] = []
+        others: list[Node] = []
         waiting = list(alternatives)
         while waiting:
             match waiting.pop():
@@ -279,13 +186,13 @@ class Rules:
                         sets[term.kind].add(number)
                         broken |= unknown and term.kind == "department"
                 case AllOf(parts):
-                    others.append(_Every(tuple(self._compiled((part,), negated=negated) for part in parts)))
+                    others.append(Every(tuple(self._compiled((part,), negated=negated) for part in parts)))
                 case Not(part):
-                    others.append(_Never(self._compiled((part,), negated=True)))
+                    others.append(Never(self._compiled((part,), negated=True)))
         if others and len(others) == 1 and not (leader or broken or any(sets.values())):
             return others[0]
         departments, tags = (frozenset(int(number) for number in sets[kind]) for kind in ("department", "tag"))
-        return _Alternatives(departments, frozenset(map(str, sets["user"])), tags, leader, broken, tuple(others))
+        return Alternatives(departments, frozenset(map(str, sets["user"])), tags, leader, broken, tuple(others))
 
     def _broken_in(self, alternatives: Iterable[Criterion]) -> Iterable[str]:
         for criterion in alternatives:

@@ -10,9 +10,8 @@ from typing import Any
 
 from aiocache import SimpleMemoryCache
 
-from gateway.app import connected, directory_of, http_client
+from gateway.assembly import directory_of, http_client, rules_of, wecom_client
 from gateway.config import Config
-from gateway.criteria import reference
 from gateway.directory import Directory, Shared
 from gateway.errors import ConfigError, MemberUnknown
 from gateway.ledger import LedgerBroken, LedgerUnavailable, in_force, store_at
@@ -58,9 +57,9 @@ class Seat:
 
 async def take(config: Config, user_id: str | None, clock: Clock) -> Seat:
     """Read what WeCom says now; ConfigError for names of nothing, a WeComError where the member cannot be read."""
-    rules, resolved = Rules(config.rules, map(reference, config.tags)), await _resolved(config, clock)
+    rules, resolved = rules_of(config), await _resolved(config, clock)
     async with http_client(config) as http:
-        client = connected(config, http, SimpleMemoryCache(), clock)
+        client = wecom_client(config, http, SimpleMemoryCache(), clock)
         shared = Shared(SimpleMemoryCache(), resolved, resolved.apply, Telemetry(clock), clock)
         directory = directory_of(config, client, rules, shared, names=True)
         try:

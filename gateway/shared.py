@@ -41,9 +41,7 @@ def cache_for(config: Config) -> tuple[BaseCache, Callable[[], Awaitable[None]]]
     if str(config.store).partition("://")[0] not in SCHEMES:
         cache = SimpleMemoryCache()
         return cache, cache.close
-    from gateway.ledger.redis_cache import (
-        Cache,
-    )  # without the package redis, which the ledger has asked for by now, there is none
+    from gateway.ledger.redis_cache import Cache  # here: it needs the package redis, which the ledger has asked for by now
     from gateway.ledger.redis_clients import Clients
 
     url = RedisUrl.parse(config.store)

@@ -114,7 +114,7 @@ class HandOver:
     until: int
     host: str
     state: str
-    session: Any  #: what ``Sessions.to_claims`` gives
+    session: Any  #: what :func:`gateway.claims.claims_of` gives
     of: str = ""  #: id of the session at the callback host that it was made from
 
     def seal(self, sealer: Sealer) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 from gateway.accounts import Accounts, Holders
 from gateway.errors import Denied, SignInNeeded
 from gateway.member import Member, identity
+from gateway.presence import Presence
 from gateway.proof import Proof, Prover
 from gateway.rules import Rule
 from gateway.sealing import Forged, Sealer
-from gateway.session import Presence, Seen
+from gateway.session import Seen
 from gateway.standing import LONGEST_TOKEN_S, Standing
 
 PREFIX = "wgt_"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.criteria import AllOf, AnyOf, Criterion, Not, Term
+from gateway.decision import Verdict, Who
 from gateway.errors import Denied, SignInNeeded
-from gateway.rules import Rules, Verdict, Who, check
+from gateway.rules import Rules, check
 
 
 @dataclass(frozen=True, slots=True)

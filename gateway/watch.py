@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from gateway.member import IDENTITY, identity_headers
-from gateway.session import HERE, Presence, Seen
+from gateway.presence import HERE, Presence
+from gateway.session import Seen
 
 EARLY = 0.75
 """A member's turn comes somewhere between this part of the interval and its end: who signed in together is spread out."""

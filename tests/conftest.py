@@ -15,9 +15,9 @@ import aiohttp
 import hypothesis
 import pytest
 
-from gateway import config as settings
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.loading import from_mapping
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
 
@@ -89,7 +89,7 @@ def make_config(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Config]:
             table[name] = table.get(name, {}) | value if isinstance(value, dict) else value
         if "site" in changes:
             del table["public_url"]
-        return settings.from_mapping(table, {})
+        return from_mapping(table, {})
 
     return make
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from gateway.config import load
+from gateway.loading import load
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import config as settings
 from gateway.accounts import Source
 from gateway.config import Config
+from gateway.contradictions import warnings
 from gateway.errors import ConfigError
+from gateway.loading import SHORT_FORMS, from_mapping, load
 from gateway.secret import Secret
 
 KEY, OTHER_KEY = "k" * 43, "o" * 43
@@ -38,7 +39,7 @@ def without(*names: str, **changes: Any) -> dict[str, Any]:
 
 
 def made(table: Mapping[str, Any] = LEAST, environment: Mapping[str, str] | None = None, **changes: Any) -> Config:
-    return settings.from_mapping({**table, **changes}, environment or {})
+    return from_mapping({**table, **changes}, environment or {})
 
 
 def mistakes(table: Mapping[str, Any] = LEAST, environment: Mapping[str, str] | None = None, **changes: Any) -> list[str]:
@@ -158,7 +159,7 @@ class TestSites:
         config = made(without("public_url"), site=[SITES[0] | {"cookie_domain": "example.com"}])
 
         assert config.sites[0].cookie_name == "__Secure-wecom_session"
-        assert ["cookie_domain = 'example.com'" in line for line in settings.warnings(config)] == [True]
+        assert ["cookie_domain = 'example.com'" in line for line in warnings(config)] == [True]
 
     @pytest.mark.parametrize(
         "other, clash",
@@ -285,7 +286,7 @@ class TestMistakes:
         found = []
         for path in (None, tmp_path / "empty.toml"):
             with pytest.raises(ConfigError) as error:
-                settings.load(path, {})
+                load(path, {})
             found.append(error.value.problems)
 
         assert list(found[0]) == [*found[1], "no file was read; --config or WECOM_GATEWAY_CONFIG names it"]
@@ -446,7 +447,7 @@ class TestEnvironment:
         """No file is needed."""
         environment = {f"WECOM_GATEWAY_{name.upper()}": str(value) for name, value in LEAST.items()}
 
-        assert settings.load(None, environment) == made()
+        assert load(None, environment) == made()
 
     def test_it_completes_a_table(self) -> None:
         """A variable sets one value of a table and leaves the others."""
@@ -497,7 +498,7 @@ class TestFiles:
 
     def load(self, path: Path, text: str | bytes) -> Config:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return settings.load(path, {})
+        return load(path, {})
 
     def test_toml(self, tmp_path: Path) -> None:
         """A TOML file with tables is read."""
@@ -530,7 +531,7 @@ class TestFiles:
     def test_a_missing_file_is_one_mistake(self, tmp_path: Path) -> None:
         """A file that is not there says so."""
         with pytest.raises(ConfigError, match=r"/none\.toml: cannot be read: No such file"):
-            settings.load(tmp_path / "none.toml", {})
+            load(tmp_path / "none.toml", {})
 
     def test_the_real_environment_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without another mapping it is the process's own environment that is read."""
@@ -541,7 +542,7 @@ class TestFiles:
         monkeypatch.setenv("WECOM_GATEWAY_AGENT_ID", "nonsense")
 
         with pytest.raises(ConfigError, match="agent_id: a whole number is needed, not 'nonsense'"):
-            settings.load(path)
+            load(path)
 
     @pytest.mark.parametrize("by", ["file", "environment"])
     def test_secrets_can_be_files(self, tmp_path: Path, by: str) -> None:
@@ -598,7 +599,7 @@ class TestFiles:
         lines += [f'app_secret_file = "{tmp_path}/secret"', f'signing_key_file = "{tmp_path}/keys"', ""]
         (tmp_path / "gateway.toml").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
 
-        config = settings.load(tmp_path / "gateway.toml", {})
+        config = load(tmp_path / "gateway.toml", {})
         assert config.app_secret.reveal() == APP_SECRET
         assert [key.reveal() for key in config.signing_keys] == [KEY, OTHER_KEY]
 
@@ -631,7 +632,7 @@ class TestFiles:
     )
     def test_a_name_that_is_nearly_right(self, changes: dict[str, Any], meant: str) -> None:
         """The setting that an unknown name resembles is told last, where it is seen."""
-        assert mistake(**changes).endswith(meant or ", ".join(settings.SHORT_FORMS))
+        assert mistake(**changes).endswith(meant or ", ".join(SHORT_FORMS))
 
 
 class TestSecrets:
@@ -700,7 +701,7 @@ class TestSecrets:
         """Printed settings show neither secret, keys nor the proxy's password."""
         config = made(app_secret=self.LEAK, signing_key=self.LEAK, wecom={"proxy": f"http://user:{self.LEAK}@proxy:3128"})
 
-        assert "Leak" not in f"{config} {config!r} {settings.warnings(config)}"
+        assert "Leak" not in f"{config} {config!r} {warnings(config)}"
         assert config.app_secret.reveal() == self.LEAK
 
 
@@ -709,7 +710,7 @@ class TestWarnings:
 
     def test_a_good_configuration_has_none(self) -> None:
         """https and defaults: nothing to say."""
-        assert settings.warnings(made()) == []
+        assert warnings(made()) == []
 
     @pytest.mark.parametrize(
         "changes, warning",
@@ -721,7 +722,7 @@ class TestWarnings:
     )
     def test_what_is_risky_has_one(self, changes: dict[str, Any], warning: str) -> None:
         """Plain http and a very short renewal are warned about."""
-        found = settings.warnings(made(**changes))
+        found = warnings(made(**changes))
 
         assert len(found) == 1
         assert found[0].startswith(warning)
@@ -760,7 +761,7 @@ class TestLeaving:
         environment = {"WECOM_GATEWAY_EVENTS_TOKEN": "other", "WECOM_GATEWAY_EVENTS_AES_KEY_FILE": files["aes_key_file"]}
 
         from_files = made(events=files).events
-        overruled = settings.from_mapping({**LEAST, "events": files}, environment).events
+        overruled = from_mapping({**LEAST, "events": files}, environment).events
 
         assert (from_files.token.reveal(), from_files.aes_key.reveal()) == ("QDG6eK", self.KEY)
         assert (overruled.token.reveal(), overruled.aes_key.reveal()) == ("other", self.KEY)

@@ -17,6 +17,7 @@ import pytest
 from gateway import __version__, config
 from gateway.accounts import Source
 from gateway.cli import cli
+from gateway.loading import ENVIRONMENT, from_mapping, load
 from gateway.member import IDENTITY, NOT_ACTIVE, Member, identity, identity_headers, packed_answer
 from gateway.secret import Secret
 from gateway.session import Session
@@ -108,7 +109,7 @@ def test_defaults_are_those_of_the_code() -> None:
         target = table["site"][0] if group == "site" else table.setdefault(group, {}) if group else table
         target[key] = {"[]": [], "true": True, "false": False}.get(default.strip("`"), default.strip("`"))
 
-    assert config.from_mapping(table, {}) == config.from_mapping(REQUIRED, {})
+    assert from_mapping(table, {}) == from_mapping(REQUIRED, {})
 
 
 @pytest.mark.parametrize("name", sorted(settings()))
@@ -126,11 +127,11 @@ def test_a_setting_without_default_says_so(name: str) -> None:
 
 def test_the_environment_is_named() -> None:
     """The README names the prefix, and its example is a setting."""
-    example = re.search(rf"`({config.ENVIRONMENT}[A-Z_]+)=8h`", README)
+    example = re.search(rf"`({ENVIRONMENT}[A-Z_]+)=8h`", README)
 
     assert example is not None
-    assert config.from_mapping(REQUIRED, {example[1]: "8h"}).session.lifetime == 8 * 3600
-    assert f"{config.ENVIRONMENT}CONFIG" in README
+    assert from_mapping(REQUIRED, {example[1]: "8h"}).session.lifetime == 8 * 3600
+    assert f"{ENVIRONMENT}CONFIG" in README
 
 
 def test_every_reason_has_a_row() -> None:
@@ -220,7 +221,7 @@ def test_toml_blocks_can_be_used(block: str, tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(block.replace("/etc/wecom-gateway", str(tmp_path)), "utf-8")
 
-    assert config.load(file, {}).corp_id == "ww0123456789abcdef"
+    assert load(file, {}).corp_id == "ww0123456789abcdef"
 
 
 def test_nginx_blocks_can_be_used(tmp_path: Path) -> None:
@@ -265,10 +266,10 @@ def test_scripts_are_named() -> None:
 def test_compose_folders_fit_together(folder: str) -> None:
     """The settings in docker/ can be used, and nginx beside them looks for the cookie that they lead to."""
     place = ROOT / "docker" / folder
-    secrets = {f"{config.ENVIRONMENT}APP_SECRET": "s" * 43, f"{config.ENVIRONMENT}SIGNING_KEY": "k" * 43}
+    secrets = {f"{ENVIRONMENT}APP_SECRET": "s" * 43, f"{ENVIRONMENT}SIGNING_KEY": "k" * 43}
     upstream = (place / "nginx" / "upstream.conf").read_text("utf-8")
 
-    loaded = config.load(place / "gateway" / "gateway.toml", secrets)
+    loaded = load(place / "gateway" / "gateway.toml", secrets)
 
     assert re.findall(r"^    default (\S+);", upstream, re.MULTILINE) == [loaded.callback.cookie_name]
 
@@ -276,11 +277,11 @@ def test_compose_folders_fit_together(folder: str) -> None:
 def test_compose_names_real_settings() -> None:
     """Every environment variable that compose gives the gateway is a setting, and every secret has its file in the demo."""
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
-    given = dict(re.findall(rf"^      ({config.ENVIRONMENT}[A-Z_]+): (\S+)$", compose, re.MULTILINE))
+    given = dict(re.findall(rf"^      ({ENVIRONMENT}[A-Z_]+): (\S+)$", compose, re.MULTILINE))
     demo = ROOT / "docker" / "demo"
     inside = {name: value.replace("/run/secrets", str(demo / "secrets")) for name, value in given.items()}
 
-    loaded = config.load(demo / "gateway" / "gateway.toml", inside)
+    loaded = load(demo / "gateway" / "gateway.toml", inside)
 
     assert (loaded.listen.check, loaded.listen.pages, loaded.listen.ops) == ("0.0.0.0:9180", "0.0.0.0:9181", "127.0.0.1:9182")
 

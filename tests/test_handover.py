@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from gateway.app import Gateway
+from gateway.claims import claims_of
 from gateway.config import Config
 from gateway.sandbox import Sandbox
 from gateway.session import Session
@@ -366,13 +367,13 @@ Change = Callable[[HandOver, Callable[..., Any]], HandOver]
 )
 async def test_not_for_here(browse: Browse, gateway: Gateway, clock: Clock, change: Change) -> None:
     """A genuine hand-over that is not for this host, this sign-in, this site, this app is refused."""
-    browser, parts = browse("lisi"), gateway.live.now
+    browser = browse("lisi")
     await browser.open(f"{OA}/")
     state = await begun(browser, f"{ERP}/")
     session = replace(opened(gateway, browser.session(OA)), id="own", site="erp")
 
     def claims(**changes: Any) -> Any:
-        return parts.sessions.to_claims(replace(session, **changes))
+        return claims_of(replace(session, **changes))
 
     good = HandOver("once", int(clock()) + 60, "erp.example.net", state, claims())
 

@@ -13,9 +13,9 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 PURE = (
-    *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "quick", "session", "watch", "hold"),
-    *("standing", "history", "criteria", "rules", "wording", "verdicts", "tokens"),
-    *("urls", "sites", "signin", "brake", "redis_url", "values", "config"),
+    *("errors", "secret", "member", "records", "accounts", "proof", "sealing", "quick", "session", "presence", "watch", "hold"),
+    *("standing", "history", "criteria", "decision", "rules", "wording", "verdicts", "claims", "sessions", "tokens"),
+    *("urls", "sites", "signin", "brake", "redis_url", "values", "config", "contradictions", "loading"),
 )
 """The pure modules, lowest first: no network, no clock read, no aiohttp."""
 
@@ -26,7 +26,8 @@ LAYERS = (
     ("names", "snapshot", "shared"),
     ("directory",),
     ("keys", "issuing"),
-    ("asked",),
+    ("assembly",),
+    ("asked", "seat"),
     ("auth", "cookies", "ops", "trail"),
     ("admission",),
     ("recheck",),
@@ -34,8 +35,8 @@ LAYERS = (
     ("login",),
     ("handover", "people", "events"),
     ("callback", "answers", "glass"),
+    ("routes",),
     ("app",),
-    ("seat",),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -32,7 +32,8 @@ from gateway.rules import Rules
 from gateway.sandbox import Sandbox
 from gateway.sealing import Sealer
 from gateway.secret import Secret
-from gateway.session import Lifetimes, Session, Sessions
+from gateway.session import Lifetimes, Session
+from gateway.sessions import Sessions
 from gateway.standing import Standing
 from gateway.tokens import Token, Tokens
 from tests.browser_double import Browser

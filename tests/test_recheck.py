@@ -19,10 +19,11 @@ import pytest
 from gateway import admission
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.presence import HERE
 from gateway.records import Record
 from gateway.sandbox import Sandbox
 from gateway.sandbox.changes import Changes
-from gateway.session import HERE, Seen
+from gateway.session import Seen
 from gateway.watch import WAITING
 from tests.browser_double import Browser
 from tests.conftest import Clock

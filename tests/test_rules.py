@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from gateway import rules
 from gateway.criteria import read_rules
+from gateway.decision import Verdict
 from gateway.errors import Denied, SignInNeeded
 from gateway.member import Member
-from gateway.rules import Knowledge, Rules, Verdict
+from gateway.rules import Knowledge, Rules
 from gateway.session import Session
 
 USER_IDS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_.@-]{0,63}", fullmatch=True)
@@ -157,7 +158,7 @@ def test_anything_parses_or_is_bad_rule(text: str) -> None:
     except Denied as denied:
         verdict = denied.reason
     else:
-        verdict = "everyone" if rule.everyone else "some" if rule.alternatives else "nobody"
+        verdict = "some" if rule.alternatives else "everybody"
 
     assert verdict in {"bad-rule", "some"}
 

@@ -15,11 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.accounts import Accounts, Source
+from gateway.claims import READABLE_VERSION, VERSION, claims_of
 from gateway.errors import LoginFailed, SignInNeeded
 from gateway.member import Member, identity_headers
 from gateway.sealing import Sealer
 from gateway.secret import Secret
-from gateway.session import HOT, MAX_BYTES, READABLE_VERSION, VERSION, Lifetimes, Session, Sessions, moment, new_id
+from gateway.session import Lifetimes, Session, moment, new_id
+from gateway.sessions import HOT, MAX_BYTES, Sessions
 
 NOW = 1_800_000_000
 OLD, NEW = Secret("o" * 43), Secret("n" * 43)
@@ -519,7 +521,7 @@ class TestHandOver:
 
     def test_claims_come_back(self) -> None:
         """The claims of a session give the session."""
-        assert sessions().from_claims(sessions().to_claims(SESSION)) == SESSION
+        assert sessions().from_claims(claims_of(SESSION)) == SESSION
 
     @pytest.mark.parametrize("claims", [None, [], {}, "x", {"v": 1}], ids=str)
     def test_nonsense_is_forged(self, claims: Any) -> None:

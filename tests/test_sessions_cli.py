@@ -15,9 +15,9 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.cli.table import table, width
-from gateway.config import load
 from gateway.history import client
 from gateway.ledger.sqlite import SqliteStore
+from gateway.loading import load
 from gateway.records import Record
 from gateway.session import LONGEST_S
 from tests.browser_double import Browser

@@ -42,7 +42,8 @@ def check(
     as_json: bool,
 ) -> None:
     """Say whether the settings can be used; with --who, whether a member would pass and which part of the rule decides."""
-    from gateway.config import load, warnings
+    from gateway.contradictions import warnings
+    from gateway.loading import load
 
     _usage(who, rule, uri, nginx_conf)
     logging.getLogger("wecom_gateway").addHandler(logging.NullHandler())  # what is logged is said below

@@ -21,7 +21,7 @@ from gateway.cli.group import cli, config_option
 def serve(config_path: Path | None) -> None:
     """Run the gateway until SIGTERM; SIGHUP reads the settings again."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before there is anything to reload
-    from gateway.config import load
+    from gateway.loading import load
 
     config = load(config_path)
     if config.store.startswith("sqlite:"):
@@ -48,7 +48,7 @@ def nginx() -> None:
 @config_option
 def nginx_install(directory: Path, config_path: Path | None) -> None:
     """Write the snippets to DIRECTORY, usually /etc/nginx/wecom; with --config, upstream.conf fits the settings."""
-    from gateway.config import load
+    from gateway.loading import load
     from gateway.snippets import install
 
     for path in install(directory, load(config_path) if config_path else None):

@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.group import cli, config_option
 from gateway.cli.storing import entries, in_store, operator
-from gateway.cli.table import table
+from gateway.cli.table import local_time, table
 from gateway.history import History, Known, client
 from gateway.ledger import Store, in_force
 from gateway.records import Record
@@ -121,8 +121,8 @@ def unblock(config_path: Path | None, member: str, reason: str) -> None:
 @click.option("--site", default="", help="At which site; the callback site by default.")
 def issue(config_path: Path | None, member: str, minutes: int, reason: str, site: str) -> None:
     """Print a link that signs a member in without WeCom: once, within ten minutes. For when WeCom is down."""
-    from gateway.config import load
     from gateway.glass import LINK_S, Glass
+    from gateway.loading import load
     from gateway.sealing import Sealer
 
     config, now = load(config_path), time.time()
@@ -163,7 +163,7 @@ async def _history(store: Store, since: float) -> History:
 
 
 def _sites(config_path: Path | None) -> list[str]:
-    from gateway.config import load
+    from gateway.loading import load
 
     return [site.name for site in load(config_path).sites]
 
@@ -191,13 +191,9 @@ def _falls_under(known: Known, revoked: Record) -> bool:
 
 def _row(known: Known) -> tuple[str, ...]:
     own = known.record
-    state = f"live until {_moment(known.ends)}" if known.state == "live" else known.state
+    state = f"live until {local_time(known.ends)}" if known.state == "live" else known.state
     how = str(own.details.get("how", ""))
-    return (_moment(own.at), own.member, known.name, own.site, own.address, client(own.browser), how, state, own.session)
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return (local_time(own.at), own.member, known.name, own.site, own.address, client(own.browser), how, state, own.session)
 
 
 def _as_json(known: Known) -> dict[str, Any]:

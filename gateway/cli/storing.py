@@ -20,8 +20,8 @@ TOGETHER = 5000
 
 def in_store(config_path: Path | None, work: Callable[[Store], Coroutine[None, None, T]]) -> T:
     """Do *work* with the store of the settings; no gateway need run. Exit status 1 where the store does not confirm."""
-    from gateway.config import load
     from gateway.ledger import store_at
+    from gateway.loading import load
 
     config = load(config_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from unicodedata import east_asian_width
 
@@ -25,6 +26,11 @@ def _filled(cell: str, size: int) -> str:
 def printable(text: str) -> str:
     """*text* with a question mark for whatever a terminal might take for a command."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def local_time(at: float) -> str:
+    """*at* (Unix seconds) as the clock on the wall here has it."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def _plain(cell: object) -> str:

@@ -13,7 +13,7 @@ import click
 
 from gateway.cli.group import cli, config_option
 from gateway.cli.storing import in_store, operator
-from gateway.cli.table import table
+from gateway.cli.table import local_time, table
 
 if TYPE_CHECKING:
     from gateway.issuing import Issued, Wanted
@@ -59,16 +59,16 @@ def issue(config_path: Path | None, *, as_json: bool, **asked: Any) -> None:
     if as_json:
         click.echo(json.dumps({"token": text} | about | {"issued": made.issued, "ends": made.ends}))
     else:
-        click.echo(f"{made.name}, id {made.id}, until {_moment(made.ends)}; it is shown this once:", err=True)
+        click.echo(f"{made.name}, id {made.id}, until {local_time(made.ends)}; it is shown this once:", err=True)
         click.echo(text)
 
 
 async def _issue(config_path: Path | None, store: Store, wanted: Wanted) -> tuple[Token, str]:
     from aiocache import SimpleMemoryCache
 
-    from gateway.app import connected, http_client
-    from gateway.config import load
+    from gateway.assembly import http_client, wecom_client
     from gateway.issuing import issue
+    from gateway.loading import load
     from gateway.sealing import Sealer
     from gateway.standing import Standing
     from gateway.tokens import Tokens
@@ -77,7 +77,7 @@ async def _issue(config_path: Path | None, store: Store, wanted: Wanted) -> tupl
     sealer = Sealer(config.signing_keys)
     tokens = Tokens(sealer, Standing(), corp_id=config.corp_id, agent_id=config.agent_id, clock=time.time)
     async with http_client(config) as http:
-        wecom = connected(config, http, SimpleMemoryCache(), time.time)
+        wecom = wecom_client(config, http, SimpleMemoryCache(), time.time)
         try:
             return await issue(wanted, store, config, tokens, wecom, now=time.time())
         finally:
@@ -133,8 +133,4 @@ def _said(config_path: Path | None, work: Callable[[Store], Coroutine[None, None
 def _row(each: Issued, now: float) -> tuple[str, ...]:
     state = "live" if each.live(now) else "revoked" if each.revoked else "expired"
     who = (" ".join(each.rules), each.site or "all", each.member)
-    return (each.name, each.id, state, *who, _moment(each.issued), _moment(each.ends), each.by)
-
-
-def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    return (each.name, each.id, state, *who, local_time(each.issued), local_time(each.ends), each.by)

@@ -6,10 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from gateway import config, snippets
+from gateway import snippets
 from gateway.demo.invitation import WECOM_AGENT
 from gateway.demo.plan import MARK, CannotRun, Plan, loopback
 from gateway.demo.templates import render
+from gateway.loading import load
 
 PLACES = "/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin"
 """Where nginx is when PATH does not say: on Debian it is in no ordinary user's PATH."""
@@ -31,7 +32,7 @@ def command(program: str, plan: Plan) -> list[str]:
 
 def write(plan: Plan) -> None:
     """Write ``nginx.conf``, ``wecom/`` for the settings that are there already, and the pages under ``www/``."""
-    snippets.install(plan.folder / "wecom", config.load(plan.config, {}))
+    snippets.install(plan.folder / "wecom", load(plan.config, {}))
     root = os.geteuid() == 0
     values = {"plan": plan, "loopback": loopback(), "mark": MARK, "root": root, "agent": WECOM_AGENT}
     _write(plan.nginx_conf, render("nginx.conf", **values))

@@ -22,7 +22,6 @@ class Visitor:
     user_id: str = ""  #: as WeCom spells it, or ``CorpId/userid`` of a linked corp
     user_ticket: str = field(default="", repr=False)  #: buys the private details for 30 minutes; in-app consent only
     open_id: str = ""
-    external_user_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,6 @@ class Details:
     email: str = field(default="", repr=False)
     biz_mail: str = field(default="", repr=False)
     avatar: str = field(default="", repr=False)  #: WeCom's default picture when not agreed
-    gender: str = field(default="", repr=False)  #: "1" male, "2" female, "0" unknown or not agreed
-    address: str = field(default="", repr=False)
     user_id: str = ""  #: whose details these are
 
 
@@ -44,7 +41,6 @@ def visitor(answer: Mapping[str, Any]) -> Visitor:
         user_id=_text(answer, "userid", "UserId"),
         user_ticket=_text(answer, "user_ticket"),
         open_id=_text(answer, "openid", "OpenId"),
-        external_user_id=_text(answer, "external_userid"),
     )
     if not found.user_id and not found.open_id:
         raise WeComUnreachable("getuserinfo: WeCom's answer names nobody")
@@ -53,14 +49,11 @@ def visitor(answer: Mapping[str, Any]) -> Visitor:
 
 def details(answer: Mapping[str, Any]) -> Details:
     """Read ``getuserdetail``."""
-    gender = answer.get("gender")
     return Details(
         mobile=_text(answer, "mobile"),
         email=_text(answer, "email"),
         biz_mail=_text(answer, "biz_mail"),
         avatar=_text(answer, "avatar"),
-        gender=str(gender) if type(gender) is int else _text(answer, "gender"),
-        address=_text(answer, "address"),
         user_id=_text(answer, "userid", "UserId"),
     )
 

@@ -23,10 +23,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway import config as settings
 from gateway import snippets
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.loading import load
 from gateway.sandbox import Sandbox
 from tests.conftest import WECOM_UA
 from tests.listening import listening
@@ -251,7 +251,7 @@ def _settings(sandbox: Sandbox, folder: Path, hosts: Sequence[str], changes: Map
     }
     table |= changes
     (folder / "gateway.toml").write_text("\n".join(_toml(table)), "utf-8")
-    return settings.load(folder / "gateway.toml", {})
+    return load(folder / "gateway.toml", {})
 
 
 def _toml(table: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gateway import config as settings
+from gateway import loading
 from gateway.config import Config
 from tests.bench import measures, proc
 from tests.bench.figures import Run
@@ -78,7 +78,7 @@ async def _stage(
     say(f"sealing {options.sessions:,} sessions")
     await asyncio.to_thread(
         sealed.write,
-        settings.load(site.settings("gateway"), {}),
+        loading.load(site.settings("gateway"), {}),
         {"one": 1, "many": min(MANY, options.sessions), "all": options.sessions},
     )
     stage = Stage(

@@ -9,7 +9,8 @@ from pathlib import Path
 from gateway.config import Config
 from gateway.member import Member
 from gateway.sealing import Sealer
-from gateway.session import Session, Sessions
+from gateway.session import Session
+from gateway.sessions import Sessions
 
 HOST = "intranet.example.com"
 PLACE = "{session}"

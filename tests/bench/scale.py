@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from gateway import config as settings
+from gateway import loading
 from tests.bench import proc
 from tests.bench.figures import Figures, Run
 from tests.bench.load import Broken, Load
@@ -44,7 +44,7 @@ async def _processes(stage: Stage, seen: Row, say: Say) -> list[Measure]:
         await stage.gateway(name)
     for name in names:
         await stage.ready(name)
-    base = settings.load(stage.site.folder / f"{names[0]}.toml", {})
+    base = loading.load(stage.site.folder / f"{names[0]}.toml", {})
     for count in PROCESSES:
         front = f"processes-{count}"
         asks = [f"127.0.0.1:{stage.site.ports[f'{name}-check']}" for name in names[:count]]

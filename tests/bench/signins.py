@@ -13,7 +13,7 @@ from http.cookies import SimpleCookie
 import aiohttp
 from yarl import URL
 
-from gateway import config as settings
+from gateway import loading
 from tests.bench import proc
 from tests.bench.measures import Measure, Say
 from tests.bench.requests import HOST
@@ -86,7 +86,7 @@ async def _start(stage: Stage) -> None:
     path = site.settings(_NAME)
     await stage.run(_NAME, [sys.executable, "-m", "gateway", "serve", "--config", str(path)], role="answerer")
     await stage.ready(_NAME)
-    conf = site.front(_NAME, [f"127.0.0.1:{ports[f'{_NAME}-check']}"], settings.load(path, {}))
+    conf = site.front(_NAME, [f"127.0.0.1:{ports[f'{_NAME}-check']}"], loading.load(path, {}))
     await stage.nginx(_NAME, conf)
     await stage.ready(f"nginx-{_NAME}")
 

@@ -11,8 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway import config as settings
-from gateway import snippets
+from gateway import loading, snippets
 from gateway.demo.child import Child, running
 from gateway.ledger import store_at
 from tests.bench import proc
@@ -50,7 +49,7 @@ class Stage:
     async def start(self, rows: Iterable[Row]) -> None:
         """Start what *rows* need."""
         rows = list(rows)
-        base = settings.load(self.site.settings("gateway"), {})
+        base = loading.load(self.site.settings("gateway"), {})
         needs = {(row.answerer, row.cached) for row in rows} | ({("gateway", False)} if self.peers else set())
         through_app = any(row.path in ("/app/", "/public/") for row in rows)
         for name in sorted({name for name, _ in needs} | ({"limit"} if through_app else set())):
@@ -60,7 +59,7 @@ class Stage:
                 continue
             front = name + ("-cached" if cached else "")
             asks = [f"127.0.0.1:{self.site.ports[f'{name}-check']}"]
-            own = settings.load(self.site.settings(name), {}) if f"{name}-pages" in self.site.ports.named else base
+            own = loading.load(self.site.settings(name), {}) if f"{name}-pages" in self.site.ports.named else base
             conf = self.site.front(front, asks, own, cached=cached, peers=[*self.peers.values()] if name == "gateway" else [])
             await self.nginx(front, conf)
         for name in self.pids:
@@ -82,7 +81,7 @@ class Stage:
 
     async def _with_ledger(self, name: str) -> None:
         """Start a gateway on a ledger full of revocations."""
-        config = settings.load(self.site.settings(name), {})
+        config = loading.load(self.site.settings(name), {})
         store = store_at(config.store, config.owner, time.time)
         await store.open()
         for first in range(0, self.revoked, PORTION):
@@ -177,7 +176,7 @@ class Stage:
         )
 
     def _cookie_name(self) -> str:
-        return settings.load(self.site.folder / "gateway.toml", {}).sites[0].cookie_name
+        return loading.load(self.site.folder / "gateway.toml", {}).sites[0].cookie_name
 
 
 def _loads_cache(pid: int) -> bool:

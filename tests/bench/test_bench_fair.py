@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config as settings
+from gateway import loading
 from tests.bench import proc
 from tests.bench.requests import PLACE, Sealed
 from tests.bench.rows import ROWS, Row
@@ -35,7 +35,7 @@ def test_two_gateways_and_their_nginx_are_set_up_alike(site: Site, name: str) ->
 
     def files(answerer: str) -> dict[str, str]:
         path = site.settings(answerer)
-        conf = site.front(answerer, [f"127.0.0.1:{site.ports[f'{answerer}-check']}"], settings.load(path, {}))
+        conf = site.front(answerer, [f"127.0.0.1:{site.ports[f'{answerer}-check']}"], loading.load(path, {}))
         texts = {"settings": path} | {str(file.relative_to(conf.parent)): file for file in conf.parent.rglob("*.conf")}
         return {each: _anonymous(file.read_text("utf-8"), site, answerer) for each, file in texts.items()}
 
@@ -53,7 +53,7 @@ def _anonymous(text: str, site: Site, name: str) -> str:
 async def test_a_rule_changes_nothing_but_the_question(site: Site) -> None:
     """The page behind 50 alternatives is the page without: status, headers, length; and it is refused to a forged session."""
     sealed, seen, rule = Sealed(site.folder), ROW["seen"], ROW["rule"]
-    sealed.write(settings.load(site.settings("gateway"), {}), {"one": 1})
+    sealed.write(loading.load(site.settings("gateway"), {}), {"one": 1})
     async with AsyncExitStack() as stack:
         stage = Stage(site, sealed, stack, {}, {}, 1, remembered=10, revoked=0, say=lambda _: None)
         await stage.start([seen, rule])

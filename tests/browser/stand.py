@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway import config as settings
 from gateway import snippets
 from gateway.app import Gateway
 from gateway.config import Config
+from gateway.loading import from_mapping
 from gateway.sandbox import Sandbox
 from tests.browser.legacy import Legacy
 from tests.listening import listening
@@ -149,7 +149,7 @@ def settings_for(
         "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": wecom_has_s},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},
     }
-    return settings.from_mapping(table | dict(changes), {})
+    return from_mapping(table | dict(changes), {})
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,8 @@ from joserfc.jwk import KeySet
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.member import Member
-from gateway.session import MAX_HEADER_BYTES, Session
+from gateway.session import Session
+from gateway.sessions import MAX_HEADER_BYTES
 from tests.conftest import Clock
 from tests.nginx.conftest import Answer, Behind, Nginx
 

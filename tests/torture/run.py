@@ -15,9 +15,9 @@ from typing import Any
 
 import aiohttp
 
-from gateway.config import load
 from gateway.ledger import LedgerBroken, LedgerUnavailable, Store, store_at
 from gateway.ledger.chain import digest
+from gateway.loading import load
 from gateway.records import Entry, Record
 from gateway.sealing import Sealer
 from gateway.session import LONGEST_S
