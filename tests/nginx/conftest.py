@@ -25,7 +25,7 @@ import gateway.member
 from gateway.empty import Empty
 from gateway.member import packed_answer
 from tests.listening import listening
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, unhurried
 
 SNIPPETS = Path(__file__).resolve().parents[2] / "nginx"
 
@@ -167,7 +167,7 @@ async def _serve(behind: Behind, ready: Callable[[], None], stop: asyncio.Event)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         runners.append(runner)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
         behind.ports[name] = runner.addresses[0][1]
     ready()
     await stop.wait()
@@ -285,9 +285,14 @@ def edited_upstream(ports: Mapping[str, int], cookie_name: str) -> str:
     return text
 
 
-def lay_out(prefix: Path, config: str, ports: Mapping[str, int], cookie_name: str = SESSION) -> Path:
-    """Write an ``nginx.conf`` around *config*, the snippets beside it, and give its path."""
+def lay_out(prefix: Path, config: str, ports: Mapping[str, int], cookie_name: str = SESSION, *, hurried: bool = False) -> Path:
+    """Write an ``nginx.conf`` around *config*, the snippets beside it, and give its path.
+
+    *hurried*: as shipped it waits a second for the gateway's answer, else as long as a busy machine may need.
+    """
     shutil.copytree(SNIPPETS, prefix / "wecom")
+    if not hurried:
+        unhurried(prefix / "wecom")
     (prefix / "wecom" / "upstream.conf").write_text(edited_upstream(ports, cookie_name), "utf-8")
     temporary = "\n".join(f"{name}_temp_path {prefix}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     path = prefix / "nginx.conf"
@@ -298,7 +303,7 @@ daemon off;
 pid {prefix}/nginx.pid;
 error_log {prefix}/error.log info;
 worker_processes 1;
-events {{ worker_connections 512; }}
+events {{ worker_connections 1024; }}
 http {{
     {temporary}
     include wecom/upstream.conf;
@@ -341,12 +346,19 @@ def start_nginx(_behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> It
     """Start an nginx with a configuration and, where stated, other ports; all end with the module."""
     running: list[Nginx] = []
 
-    def make(config: str, *, files: Mapping[str, str] | None = None, cookie_name: str = SESSION, **ports: int) -> Nginx:
+    def make(
+        config: str,
+        *,
+        files: Mapping[str, str] | None = None,
+        cookie_name: str = SESSION,
+        hurried: bool = False,
+        **ports: int,
+    ) -> Nginx:
         prefix = tmp_path_factory.mktemp("nginx")
         for name, text in (files or {}).items():
             (prefix / name).parent.mkdir(parents=True, exist_ok=True)
             (prefix / name).write_text(text, "utf-8")
-        running.append(start(lay_out(prefix, config, _behind.ports | ports, cookie_name)))
+        running.append(start(lay_out(prefix, config, _behind.ports | ports, cookie_name, hurried=hurried)))
         return running[-1]
 
     yield make

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 
 def http2_server(content: str) -> str:
     """A server that speaks HTTP/2 without TLS, as this nginx's version spells it."""
@@ -36,7 +38,17 @@ class Curl:
 
     def __call__(self, uri: str, *headers: str, upload: int = 0, method: str = "") -> tuple[int, str]:
         """Ask over HTTP/2 and give status and body; *upload* bytes are posted."""
-        command = ["curl", "-sS", "--http2-prior-knowledge", "-o", "-", "-w", "\n%{http_version} %{http_code}", "-m", "30"]
+        command = [
+            "curl",
+            "-sS",
+            "--http2-prior-knowledge",
+            "-o",
+            "-",
+            "-w",
+            "\n%{http_version} %{http_code}",
+            "-m",
+            f"{PATIENCE_S}",
+        ]
         for header in ("Host: site.test", *headers):
             command += ["-H", header]
         if upload:
@@ -103,7 +115,17 @@ def test_a_stranger_s_upload_is_refused_unstored(nginx, behind, tmp_path) -> Non
     """
     before = len(nginx.log())
     (tmp_path / "upload").write_bytes(b"x" * 20 * 1024 * 1024)
-    command = ["curl", "-s", "--http2-prior-knowledge", "-m", "30", "-H", "Host: site.test", "--data-binary", "@upload"]
+    command = [
+        "curl",
+        "-s",
+        "--http2-prior-knowledge",
+        "-m",
+        f"{PATIENCE_S}",
+        "-H",
+        "Host: site.test",
+        "--data-binary",
+        "@upload",
+    ]
     subprocess.run([*command, f"http://127.0.0.1:{nginx.port}/large"], cwd=tmp_path, capture_output=True, check=False)
     subprocess.run(["curl", "-s", "--http2-prior-knowledge", f"http://127.0.0.1:{nginx.port}/_wecom/me"], check=True)
 
