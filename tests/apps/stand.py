@@ -30,7 +30,7 @@ from gateway.loading import load
 from gateway.sandbox import Sandbox
 from tests.conftest import WECOM_UA
 from tests.listening import listening
-from tests.patience import unhurried
+from tests.patience import PATIENCE_S, unhurried
 
 NGINX = """
 {user}
@@ -246,7 +246,7 @@ def _settings(sandbox: Sandbox, folder: Path, hosts: Sequence[str], changes: Map
         "signing_keys": ["k" * 43],
         "store": f"sqlite://{folder}/ledger.sqlite3",
         "site": [{"name": host.partition(".")[0], "public_url": f"http://{host}"} for host in hosts],
-        "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url},
+        "wecom": {"api_url": sandbox.url, "authorize_url": sandbox.url, "login_url": sandbox.url, "timeout": PATIENCE_S},
         "listen": {name: f"unix:{folder}/{name}.sock" for name in ("check", "pages", "ops")},
     }
     table |= changes

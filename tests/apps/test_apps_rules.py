@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.apps.contract import FORGED, HTML, JSON
 from tests.apps.inside import application
-from tests.apps.stand import Stand, a_folder, running
+from tests.apps.stand import Person, Stand, a_folder, running
 from tests.examples import placed, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -74,14 +74,29 @@ async def test_no_header_changes_a_rule(stand: Stand, header: str) -> None:
         assert (answer.status, answer.json["reason"]) == (403, "rule")
 
 
+async def reread(stand: Stand, member: Person) -> None:
+    """Let time pass until the member has been read again: a renewal that waits for 2 s on a busy machine is put off."""
+
+    def read() -> float:
+        return stand.gateway.live.now.sessions.open(member.session, site=stand.config.callback.name).read
+
+    before = read()
+    for _ in range(9):
+        stand.clock.advance(31 * 60)
+        await member.open("/")
+        if read() > before:
+            return
+    raise AssertionError("put off again and again")
+
+
 async def test_moving_a_member_moves_the_doors(stand: Stand) -> None:
     """After the next reading of the member, another department opens and the former one does not; nobody scans again."""
     member = await stand.member()
     before = (await member.open("/finance/")).status, (await member.open("/technology/")).status
 
     stand.sandbox.change_member("zhangsan", {"department": [4]})
-    stand.clock.advance(31 * 60)
     try:
+        await reread(stand, member)
         after = (await member.open("/finance/")).status, (await member.open("/technology/")).status
     finally:
         stand.sandbox.change_member("zhangsan", {"department": [6]})

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +82,7 @@ class Site:
     nginx: Nginx
     gateway: Gateway
     browse: Browse
+    clock: Clock
 
     async def session(self, member: str) -> str:
         browser = self.browse(member, at=self.gateway)
@@ -93,6 +93,18 @@ class Site:
         sent = {**headers, "Cookie": f"{COOKIE}={session}"} if session else headers
         return await asyncio.to_thread(partial(self.nginx.get, path, sent, host=HOST))
 
+    async def anew(self, path: str, session: str) -> str:
+        """The session that the next page gives, the member read again; what took WeCom's 2 s on a busy machine is put off."""
+        found, fresh = self.gateway.live.now.sessions.open, session
+        for _ in range(9):
+            page = await self.get(path, fresh, NAVIGATION)
+            fresh = page.header("Set-Cookie").partition(f"{COOKIE}=")[2].partition(";")[0] or fresh
+            assert page.status == 302 or "wecom-unreachable" in page.text
+            if found(fresh, site="default").read > found(session, site="default").read:
+                return fresh
+            self.clock.advance(301)
+        raise AssertionError("put off again and again")
+
     async def entered(self, session: str, headers: dict[str, str] | None = None) -> set[str]:
         """The places that let this session in."""
         return {place for place in PLACES if (await self.get(f"/{place}/", session, SCRIPT | (headers or {}))).status == 200}
@@ -100,14 +112,14 @@ class Site:
 
 @pytest.fixture
 async def site(
-    start: Start, make_config: Callable[..., Config], browse: Browse, start_nginx: Callable[..., Nginx], tmp_path: Path
+    start: Start, make_config: Callable[..., Config], browse: Browse, start_nginx: Callable[..., Nginx], clock: Clock
 ) -> Site:
     rules = {"财务": {"any": ["department:财务部", "tag:项目负责人"], "not": "user:nobody"}}
     gateway = await start(make_config(rules=rules, tags=[1]))
     written = "".join(RULE.replace("PLACE", place).replace("RULE", rule) for place, rule in RULES.items())
     config = CONFIG.replace("RULES", written)
     ports = {name: int(gateway.addresses[name].rpartition(":")[2]) for name in ("check", "pages")}
-    return Site(await asyncio.to_thread(partial(start_nginx, config, cookie_name=COOKIE, **ports)), gateway, browse)
+    return Site(await asyncio.to_thread(partial(start_nginx, config, cookie_name=COOKIE, **ports)), gateway, browse, clock)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +190,9 @@ async def test_moving_to_another_department(site: Site, sandbox: Sandbox, clock:
     before = await site.entered(session)
     sandbox.change_member("zhangsan", {"department": [4], "order": [0], "is_leader_in_dept": [0]})
     clock.advance(1801)
-    renewed = await site.get("/open/", session, NAVIGATION)
-    fresh = renewed.header("Set-Cookie").partition(f"{COOKIE}=")[2].partition(";")[0]
+    fresh = await site.anew("/open/", session)
 
-    assert (renewed.status, before) == (302, {"technology", "open"})
+    assert before == {"technology", "open"}
     assert await site.entered(fresh) == {"finance", "named", "open"}
 
 
@@ -194,11 +205,10 @@ async def test_a_rule_newer_than_the_session(site: Site, make_config: Callable[.
     clock.advance(1)
 
     script = await site.get("/tagged/", old)
-    page = await site.get("/tagged/", old, NAVIGATION)
-    fresh = page.header("Set-Cookie").partition(f"{COOKIE}=")[2].partition(";")[0]
+    fresh = await site.anew("/tagged/", old)
 
     assert (script.status, script.header("X-WeCom-Reason")) == (401, "stale")
-    assert (page.status, (await site.get("/tagged/", fresh)).status) == (302, 200)
+    assert (await site.get("/tagged/", fresh)).status == 200
 
 
 def vars_of(config: Config) -> dict[str, Any]:
