@@ -15,6 +15,7 @@ from tests.conftest import free_port
 from tests.patience import PATIENCE_S
 
 SAFE = ("--appendonly", "yes", "--appendfsync", "always")
+CLUSTER = "--cluster-enabled"
 READY = (b"Ready to accept connections", b"MASTER MODE", b"Sentinel ID is")
 
 
@@ -25,6 +26,9 @@ class RedisServer:
         self.folder = folder
         self.port = port or free_port()
         self.options = (*(SAFE if safe else ()), *options)
+        self.bus = free_port() if CLUSTER in options else 0  #: what it would take by itself, 10000 above, a client may have
+        if self.bus:
+            self.options += ("--cluster-port", str(self.bus))
         self._process: asyncio.subprocess.Process | None = None
 
     @property

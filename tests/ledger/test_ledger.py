@@ -19,7 +19,7 @@ from gateway.ledger.outbox import LIMIT
 from gateway.ledger.sqlite import SqliteStore
 from gateway.standing import Standing
 from tests.conftest import Clock
-from tests.patience import PATIENCE_S, until, within
+from tests.patience import PATIENCE_S, in_time, until, within
 
 T = 1_800_000_000.0
 
@@ -425,8 +425,7 @@ async def test_a_store_that_is_back_is_read_at_once(file: Path, clock: Clock) ->
     store = AwayStore(file, clock, 8)
     ledger = Ledger(store, Standing(), clock)
     await ledger.start()
-    async with asyncio.timeout(6):
-        await store.back.wait()
+    await in_time(store.back.wait(), 6)
     await ledger.close()
 
 

@@ -15,12 +15,12 @@ from gateway.ledger.redis_clients import CONNECT_S
 from gateway.records import Record
 from tests.conftest import free_port
 from tests.ledger.conftest import Opened, members
-from tests.ledger.redis_server import RedisServer, running
+from tests.ledger.redis_server import CLUSTER, RedisServer, running
 from tests.patience import in_time, until
 
 RECORD = Record("revoked", 1_800_000_000.0, member="zhangsan")
 BOUND_S = LONGEST_S + 1
-CLUSTER = ("--cluster-enabled", "yes")
+IN_CLUSTER = (CLUSTER, "yes")
 
 
 async def test_killed_and_restarted_nothing_confirmed_is_missing(opened: Opened, server: RedisServer) -> None:
@@ -282,7 +282,7 @@ async def test_what_is_no_redis_is_told(opened: Opened, answer: bytes, call: Cal
         (("--maxmemory", "1gb", "--maxmemory-policy", "volatile-ttl"), "maxmemory-policy is volatile-ttl"),
         (("--rename-command", "CONFIG", ""), "appendfsync cannot be checked"),
         (("--rename-command", "INFO", ""), "INFO is refused"),
-        (("--cluster-enabled", "yes"), "Redis Cluster"),
+        (IN_CLUSTER, "Redis Cluster"),
     ],
     ids=lambda each: " ".join(each[:2]).strip("-") if isinstance(each, tuple) else None,
 )
@@ -303,8 +303,8 @@ async def test_a_safe_server_is_not_complained_of(opened: Opened, server: RedisS
 
 async def test_a_cluster_is_refused(opened: Opened, tmp_path: Path) -> None:
     """One log cannot be spread over a cluster: a node says that our key belongs elsewhere, and we say what to use."""
-    async with running(tmp_path / "one", *CLUSTER) as server, running(tmp_path / "two", *CLUSTER) as other:
-        await server.do("CLUSTER", "MEET", "127.0.0.1", other.port)
+    async with running(tmp_path / "one", *IN_CLUSTER) as server, running(tmp_path / "two", *IN_CLUSTER) as other:
+        await server.do("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
         await other.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         await other.do("CLUSTER", "BUMPEPOCH")
 

@@ -237,7 +237,7 @@ async def test_a_backup_over_what_a_killed_process_left(
     """What stands in ``-wal`` is not of the backup: together they are corrupt, and it is said which files to take away."""
     await written(file)
     backup = shutil.copy(file, tmp_path / "backup")
-    subprocess.run([sys.executable, "-c", WRITE, str(file)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", WRITE, str(file)], check=False, timeout=PATIENCE_S)
     shutil.copyfile(backup, file)
 
     with pytest.raises(ConfigError, match=r"is corrupted .*take away ledger\.sqlite3-wal and -shm"):
@@ -290,7 +290,9 @@ async def test_a_place_that_may_not_be_written(file: Path, place: str) -> None:
     file.chmod(0o444 if place == "file" else 0o666)
     somebody = 65534 if os.geteuid() == 0 else os.geteuid()
 
-    said = subprocess.run([sys.executable, "-c", OPEN, str(file)], capture_output=True, text=True, check=False, timeout=60)
+    said = subprocess.run(
+        [sys.executable, "-c", OPEN, str(file)], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
     assert f"{wrong} cannot be read and written by user {somebody}" in said.stdout, said.stderr
 
