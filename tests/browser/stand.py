@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.loading import from_mapping
 from gateway.sandbox import Sandbox
+from gateway.values import Duration
 from tests.browser.legacy import Legacy
 from tests.listening import listening
 from tests.patience import PATIENCE_S, unhurried
@@ -126,6 +127,11 @@ class Stand:
         """End every session of every member, as an administrator would; a new sign-in works at once."""
         for member in self.sandbox.state.members.values():
             self.gateway.live.now.standing.revoke(member.userid, self.clock() - 1)
+
+    async def wait_for_wecom(self) -> None:
+        """From now on WeCom has as long for an answer as a busy machine may need."""
+        self.config = replace(self.config, wecom=replace(self.config.wecom, timeout=Duration(PATIENCE_S)))
+        await self.gateway.reload(self.config)
 
     async def stop_gateway(self) -> None:
         await self.gateway.__aexit__(None, None, None)

@@ -8,6 +8,7 @@ from playwright.async_api import Page
 from tests.browser.conftest import NewContext, StartStand
 from tests.browser.stand import Stand
 from tests.browser.steps import let_in, says, scan, scans, session_cookies, sign_in
+from tests.patience import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -85,6 +86,7 @@ async def test_images_do_not_go_to_wecom(stand: Stand, page: Page, site: str) ->
     statuses: dict[str, int] = {}
     page.on("response", lambda response: statuses.update({response.request.resource_type: response.status}))
     await page.evaluate(LOAD, [["img", "src", "/chart.png"], ["script", "src", "/x.js"], ["link", "href", "/x.css"]])
+    await until(lambda: len(statuses) >= 3)
 
     assert statuses == {"image": 401, "script": 401, "stylesheet": 401}
     assert scans(stand) == 0

@@ -23,6 +23,7 @@ from tests.browser.steps import (
     session_values,
     sign_in,
 )
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -126,20 +127,20 @@ async def test_the_kind_page_leads_on(stand: Stand, page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "path, how, title",
+    "path, how, title, wecom_has_s",
     [
-        ("*", {"kind": "hang"}, "企业微信没有回应"),
-        ("*", {"kind": "html"}, "企业微信没有回应"),
-        ("auth/getuserinfo", {"errcode": -1}, "企业微信正忙"),
-        ("user/get", {"errcode": 60020}, "登录设置有误"),
+        ("*", {"kind": "hang"}, "企业微信没有回应", 3),
+        ("*", {"kind": "html"}, "企业微信没有回应", PATIENCE_S),
+        ("auth/getuserinfo", {"errcode": -1}, "企业微信正忙", PATIENCE_S),
+        ("user/get", {"errcode": 60020}, "登录设置有误", PATIENCE_S),
     ],
     ids=["silent", "nonsense", "busy", "misconfigured"],
 )
 async def test_wecom_is_down_for_a_while(
-    start_stand: StartStand, new_context: NewContext, path: str, how: dict[str, object], title: str
+    start_stand: StartStand, new_context: NewContext, path: str, how: dict[str, object], title: str, wecom_has_s: int
 ) -> None:
     """A person who signs in while WeCom does not work reads so; later the button leads to the page first asked for."""
-    stand = await start_stand(wecom_has_s=3)
+    stand = await start_stand(wecom_has_s=wecom_has_s)
     page = await (await new_context(stand)).new_page()
     await page.goto(stand.url("home", "/report?a=%26#2"))
     await at_qr(page, stand)
@@ -148,6 +149,7 @@ async def test_wecom_is_down_for_a_while(
     await says(page, title, "信息部 8001")
     assert await session_cookies(page.context) == set()
     stand.sandbox.state.faults.clear()
+    await stand.wait_for_wecom()
     await page.click(".button")
     await scan(page, stand)
     await let_in(page)

@@ -223,19 +223,21 @@ async def test_a_loading_server_is_waited_for(opened: Opened, server: RedisServe
     """A server that still reads its files says so; it is not taken for one without records."""
     store = opened(server.url)
     await store.append([Record("revoked", 1.0, member=f"m{number}") for number in range(10)])
-    await server.do("EVAL", "for i = 1, 8000 do redis.call('SET', 'k' .. i, 'x') end", 0)
+    await server.do("EVAL", "for i = 1, 50000 do redis.call('SET', 'k' .. i, 'x') end", 0)
     await server.kill()
-    server.options += ("--key-load-delay", "200")
+    server.options += ("--key-load-delay", "400")  # microseconds each; it looks up after a thousand
     starting = asyncio.create_task(server.start())
-    said: set[str] = set()
-    while not starting.done():
+
+    async def says_so() -> bool:
         try:
             await store.head()
         except LedgerUnavailable as error:
-            said.add(str(error).partition(" ")[2])
-        await asyncio.sleep(0.01)
+            return "is still loading its data" in str(error)
+        return False
 
-    assert "is still loading its data" in said
+    await until(says_so)
+    await server.do("CONFIG", "SET", "key-load-delay", 0)
+    await starting
     assert len(await store.read()) == 10
 
 
