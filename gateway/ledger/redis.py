@@ -13,7 +13,7 @@ from redis import exceptions as redis
 
 from gateway.ledger import future
 from gateway.ledger.chain import BEGINNING, canonical, digest
-from gateway.ledger.redis_clients import ANSWER_S, Clients
+from gateway.ledger.redis_clients import BOUNDS, Bounds, Clients
 from gateway.ledger.redis_faults import told
 from gateway.ledger.redis_health import weaknesses
 from gateway.ledger.redis_scripts import APPEND, CLAIM, IN_FORCE, READ
@@ -21,12 +21,6 @@ from gateway.ledger.retention import SURVIVES, survivors
 from gateway.ledger.store import LedgerBroken, LedgerLost, LedgerUnavailable, in_force
 from gateway.records import AUDIT_ONLY, Entry, Record
 from gateway.redis_url import RedisUrl
-
-LONGEST_S = 3.0
-"""For one call, connecting and signing in to Redis included; to close what has hung can take another CONNECT_S."""
-
-BRIEF_S = 1.5
-"""For a call that a sign-in can do without."""
 
 SLICE_S = 1.0
 """A reader that waits looks that often whether its place is still there."""
@@ -50,15 +44,16 @@ class RedisStore:
     A position is the entry's id in the stream and the beginning of its digest: after a loss another entry may have its id.
     """
 
-    def __init__(self, url: RedisUrl, owner: str, clock: Callable[[], float]) -> None:
+    def __init__(self, url: RedisUrl, owner: str, clock: Callable[[], float], bounds: Bounds = BOUNDS) -> None:
         self._prefix = f"wecom-gateway:{url.prefix or owner}:"
         self._stream = f"{self._prefix}ledger"
         self._corp_id = owner.partition(":")[0] if url.prefix else ""  # without a prefix of its own every key has it
         self._clock = clock
         self._shown = url.shown
-        self._clients = Clients(url)
-        self._redis = self._clients.make()
-        self._waiting = self._clients.make(answer_s=SLICE_S + ANSWER_S)
+        self._bounds = bounds
+        self._clients = Clients(url, bounds)
+        self._redis = self._clients.make(answer_s=bounds.answer_s)
+        self._waiting = self._clients.make(answer_s=SLICE_S + bounds.answer_s)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._appending = asyncio.Lock()
         self._hung_until = 0.0
@@ -161,7 +156,7 @@ class RedisStore:
         end = loop.time() + timeout_s
         while (slice_s := min(SLICE_S, end - loop.time())) > 0:
             with told(self._shown):
-                async with asyncio.timeout(slice_s + LONGEST_S):
+                async with asyncio.timeout(slice_s + self._bounds.call_s):
                     if await self._waiting.xread({self._stream: place}, count=1, block=max(1, int(slice_s * 1000))):
                         return
             if after and await self._is_gone(place, after):
@@ -213,11 +208,11 @@ class RedisStore:
             return [str(error)]
 
     @asynccontextmanager
-    async def _asking(self, longest_s: float = LONGEST_S) -> AsyncIterator[None]:
+    async def _asking(self, longest_s: float = 0.0) -> AsyncIterator[None]:
         """One call, bounded in time."""
         try:
             with told(self._shown):
-                async with asyncio.timeout(longest_s), self._turns:
+                async with asyncio.timeout(longest_s or self._bounds.call_s), self._turns:
                     yield
         except LedgerUnavailable as error:
             if isinstance(error.__cause__, (TimeoutError, redis.TimeoutError)):
@@ -229,7 +224,7 @@ class RedisStore:
         """A call that a sign-in can do without: not made to a server that has just let another one wait in vain."""
         if asyncio.get_running_loop().time() < self._hung_until:
             raise LedgerUnavailable(f"{self._shown} did not answer a moment ago")
-        async with self._asking(BRIEF_S):
+        async with self._asking(self._bounds.brief_s):
             yield
 
     async def _append_after(self, last: str, records: Sequence[Record], drop: int = 0) -> tuple[str, list[Entry]]:

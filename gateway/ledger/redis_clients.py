@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -11,26 +12,38 @@ from redis.backoff import NoBackoff
 
 from gateway.redis_url import RedisUrl
 
-CONNECT_S = 2.0
-ANSWER_S = 2.0
-SENTINEL_S = 0.5
-"""For each of the sentinels: the first may be on the machine that went down."""
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """For how many seconds what gives no answer is waited for."""
+
+    connect_s: float = 2.0
+    answer_s: float = 2.0
+    sentinel_s: float = 0.5  #: each of the sentinels: the first may be on the machine that went down
+    call_s: float = (
+        3.0  #: one call, connecting and signing in to Redis included; to close what has hung can take another connect_s
+    )
+    brief_s: float = 1.5  #: a call that a sign-in can do without
+
+
+BOUNDS = Bounds()
 
 
 class Clients:
     """Makes clients for *url* and closes them."""
 
-    def __init__(self, url: RedisUrl) -> None:
+    def __init__(self, url: RedisUrl, bounds: Bounds = BOUNDS) -> None:
         self._url = url
-        self._sentinel = _sentinel(url) if url.service else None
+        self._bounds = bounds
+        self._sentinel = _sentinel(url, bounds) if url.service else None
         self._made: list[Any] = []
 
-    def make(self, *, answer_s: float = ANSWER_S) -> Any:
+    def make(self, *, answer_s: float) -> Any:
         """A :class:`redis.asyncio.Redis` with connections of its own, whose commands may take *answer_s*.
 
         Its types differ between releases of the library.
         """
-        url, how = self._url, _common(self._url, answer_s) | _tls(self._url)
+        url, how = self._url, _common(self._url, self._bounds.connect_s, answer_s) | _tls(self._url)
         if self._sentinel is not None:
             client = self._sentinel.master_for(url.service, **how)
         elif url.path:
@@ -45,14 +58,14 @@ class Clients:
             await client.aclose()
 
 
-def _common(url: RedisUrl, answer_s: float) -> dict[str, Any]:
+def _common(url: RedisUrl, connect_s: float, answer_s: float) -> dict[str, Any]:
     return {
         "username": url.user or None,
         "password": url.password.reveal() or None,
         "db": url.db,
         "protocol": 2,  # what every Redis since 5 speaks
         "decode_responses": True,
-        "socket_connect_timeout": CONNECT_S,
+        "socket_connect_timeout": connect_s,
         "socket_timeout": answer_s,
         "retry": Retry(NoBackoff(), 0),  # an append that may have arrived is not sent again
     }
@@ -70,12 +83,12 @@ def _tls(url: RedisUrl) -> dict[str, Any]:
     }
 
 
-def _sentinel(url: RedisUrl) -> Any:
+def _sentinel(url: RedisUrl, bounds: Bounds) -> Any:
     how = {
         "password": url.sentinel_password.reveal() or None,
         "protocol": 2,
-        "socket_connect_timeout": SENTINEL_S,
-        "socket_timeout": SENTINEL_S,
+        "socket_connect_timeout": bounds.sentinel_s,
+        "socket_timeout": bounds.sentinel_s,
         "retry": Retry(NoBackoff(), 0),
     }
     return Sentinel(list(url.hosts), sentinel_kwargs=how | _tls(url))  # type: ignore[no-untyped-call]

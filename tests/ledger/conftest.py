@@ -11,12 +11,17 @@ import pytest
 
 from gateway.ledger import Store
 from gateway.ledger.redis import RedisStore
+from gateway.ledger.redis_clients import Bounds
 from gateway.ledger.sqlite import SqliteStore
 from gateway.redis_url import RedisUrl
 from tests.conftest import Clock
 from tests.ledger.redis_server import RedisServer, running
+from tests.patience import PATIENCE_S
 
-Opened = Callable[[str], RedisStore]
+Opened = Callable[..., RedisStore]
+
+PATIENT = Bounds(*[PATIENCE_S] * 5)
+"""What a Redis takes that a busy machine lets wait is not what is looked at."""
 
 Stores = Callable[[], Awaitable[Store]]
 """Opens one more store on the same data, as another process would."""
@@ -31,7 +36,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -
         def make() -> Store:
             if server is None:
                 return SqliteStore(tmp_path / "ledger.sqlite3", clock)
-            return RedisStore(RedisUrl.parse(server.url), "ww0123456789abcdef:1000002", clock)
+            return RedisStore(RedisUrl.parse(server.url), "ww0123456789abcdef:1000002", clock, PATIENT)
 
         async def opened() -> Store:
             store = make()
@@ -50,11 +55,11 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 @pytest.fixture
 async def opened() -> AsyncIterator[Opened]:
-    """Makes stores, each as a process of its own has one."""
+    """Makes stores, each as a process of its own has one; with the bounds of one where it is looked at that they hold."""
     made: list[RedisStore] = []
 
-    def make(url: str) -> RedisStore:
-        made.append(RedisStore(RedisUrl.parse(url), "corp:1", time.time))
+    def make(url: str, bounds: Bounds = PATIENT) -> RedisStore:
+        made.append(RedisStore(RedisUrl.parse(url), "corp:1", time.time, bounds))
         return made[-1]
 
     yield make

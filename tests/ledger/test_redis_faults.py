@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger import LedgerBroken, LedgerUnavailable
-from gateway.ledger.redis import LONGEST_S, RedisStore
-from gateway.ledger.redis_clients import CONNECT_S
+from gateway.ledger.redis import RedisStore
+from gateway.ledger.redis_clients import BOUNDS
 from gateway.records import Record
 from tests.conftest import free_port
 from tests.ledger.conftest import Opened, members
@@ -19,7 +19,7 @@ from tests.ledger.redis_server import CLUSTER, RedisServer, running
 from tests.patience import in_time, until
 
 RECORD = Record("revoked", 1_800_000_000.0, member="zhangsan")
-BOUND_S = LONGEST_S + 1
+BOUND_S = BOUNDS.call_s + 1
 IN_CLUSTER = (CLUSTER, "yes")
 
 
@@ -70,7 +70,7 @@ CALLS: dict[str, Call] = {
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "not yet connected"])
 async def test_a_hanging_server_holds_nobody_up(opened: Opened, server: RedisServer, connected: bool) -> None:
     """A server that takes connections and answers nothing costs a caller some seconds, not for ever, whatever the call."""
-    stores = {name: opened(server.url) for name in CALLS}
+    stores = {name: opened(server.url, BOUNDS) for name in CALLS}
     if connected:
         await asyncio.gather(*(store.open() for store in stores.values()))
     server.hold()
@@ -85,7 +85,7 @@ async def test_a_hanging_server_holds_nobody_up(opened: Opened, server: RedisSer
 
 async def test_an_append_that_arrived_after_all_is_not_repeated(opened: Opened, server: RedisServer) -> None:
     """Who got no answer and appends the same again finds it stored, once."""
-    store = opened(server.url)
+    store = opened(server.url, BOUNDS)
     await store.append([RECORD])
     server.hold()
     batch = [Record("revoked", 2e9, member=member) for member in ("a", "b", "c")]
@@ -100,17 +100,17 @@ async def test_an_append_that_arrived_after_all_is_not_repeated(opened: Opened, 
 
 async def test_many_callers_of_a_hanging_server_all_hear_in_time(opened: Opened, server: RedisServer) -> None:
     """Two hundred callers at once each get their answer within the bound, not one after the other."""
-    store = opened(server.url)
+    store = opened(server.url, BOUNDS)
     server.hold()
     callers = asyncio.gather(*(store.append([RECORD]) for _ in range(200)), return_exceptions=True)
-    told = await in_time(callers, BOUND_S + CONNECT_S)
+    told = await in_time(callers, BOUND_S + BOUNDS.connect_s)
 
     assert {type(each) for each in told} == {LedgerUnavailable}
 
 
 async def test_a_sign_in_does_not_wait_for_a_hanging_server_again_and_again(opened: Opened, server: RedisServer) -> None:
     """After one call in vain, what a sign-in can do without fails at once for a moment."""
-    store = opened(server.url)
+    store = opened(server.url, BOUNDS)
     server.hold()
     with pytest.raises(LedgerUnavailable):
         await store.claim("a", time.time() + 60)
@@ -263,7 +263,7 @@ async def test_what_is_no_redis_is_told(opened: Opened, answer: bytes, call: Cal
         writer.close()
 
     async with await asyncio.start_server(strange, "127.0.0.1", port := free_port()):
-        store = opened(f"redis://127.0.0.1:{port}")
+        store = opened(f"redis://127.0.0.1:{port}", BOUNDS)
         try:
             told = f"none: {await call(store)}"
         except (LedgerUnavailable, LedgerBroken) as error:

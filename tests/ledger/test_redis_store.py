@@ -13,7 +13,7 @@ from gateway.ledger.chain import BEGINNING, digest
 from gateway.ledger.redis import RedisStore
 from gateway.records import Record
 from gateway.redis_url import RedisUrl
-from tests.ledger.conftest import members
+from tests.ledger.conftest import PATIENT, members
 from tests.ledger.redis_server import RedisServer
 from tests.patience import in_time
 
@@ -30,7 +30,7 @@ async def opened(server: RedisServer) -> AsyncIterator[Opened]:
     made: list[RedisStore] = []
 
     def make(url: str = "", owner: str = OWNER) -> RedisStore:
-        made.append(RedisStore(RedisUrl.parse(url or server.url), owner, time.time))
+        made.append(RedisStore(RedisUrl.parse(url or server.url), owner, time.time, PATIENT))
         return made[-1]
 
     yield make

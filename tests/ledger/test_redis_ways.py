@@ -21,6 +21,7 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.ledger import LedgerUnavailable
 from gateway.ledger.redis import RedisStore
+from gateway.ledger.redis_clients import BOUNDS
 from gateway.ledger.redis_faults import told
 from gateway.records import Entry, Record
 from tests.conftest import free_port
@@ -267,7 +268,7 @@ async def tried(store: RedisStore, member: str) -> list[Entry]:
 
 async def test_a_former_master_is_left(opened: Opened, watched: Watched) -> None:
     """A master that hung and was replaced is asked no more when it comes to itself: what it would confirm would be lost."""
-    store = opened(watched.url)
+    store = opened(watched.url, BOUNDS)
     await store.append([RECORD])
     await watched.in_step()
     former = watched.servers[0]
@@ -335,7 +336,7 @@ async def test_no_sentinel_answers(opened: Opened, watched: Watched) -> None:
     for sentinel in watched.sentinels:
         await sentinel.kill()
     with pytest.raises(LedgerUnavailable, match="has no sentinel that names the master"):
-        await in_time(opened(watched.url).append([RECORD]), 5)
+        await in_time(opened(watched.url, BOUNDS).append([RECORD]), 5)
 
 
 async def test_sentinels_over_tls(opened: Opened, tmp_path: Path, authority: Authority) -> None:
