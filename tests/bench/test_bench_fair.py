@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -23,10 +25,11 @@ ROW = {row.name: row for row in ROWS}
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path, Ports())
     site.prepare([])
-    return site
+    yield site
+    shutil.rmtree(site.cache, ignore_errors=True)
 
 
 @pytest.mark.parametrize("name", [ROW["ledger"].answerer, ROW["twin"].answerer])
