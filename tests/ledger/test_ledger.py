@@ -113,8 +113,9 @@ class TestFollowing:
         for _ in range(5):
             await one.ledger.append(block("lisi"))
             await other.ledger.append(Record("unblocked", T, member="lisi"))
-        await one.ledger.append(block("last"))
-        await until(lambda: other.blocked("last"))
+        await one.ledger.append(block("by one"))
+        await other.ledger.append(block("by the other"))
+        await until(lambda: other.blocked("by one") and one.blocked("by the other"))
 
         assert not one.blocked("lisi")
         assert not other.blocked("lisi")
