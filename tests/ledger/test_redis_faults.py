@@ -223,7 +223,7 @@ async def test_a_loading_server_is_waited_for(opened: Opened, server: RedisServe
     """A server that still reads its files says so; it is not taken for one without records."""
     store = opened(server.url)
     await store.append([Record("revoked", 1.0, member=f"m{number}") for number in range(10)])
-    await server.do("EVAL", "for i = 1, 50000 do redis.call('SET', 'k' .. i, 'x') end", 0)
+    await server.do("EVAL", "for i = 1, 20000 do redis.call('SET', 'k' .. i, 'x') end", 0)
     await server.kill()
     server.options += ("--key-load-delay", "400")  # microseconds each; it looks up after a thousand
     starting = asyncio.create_task(server.start())
