@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from tests.conftest import free_port
 from tests.patience import PATIENCE_S
@@ -75,8 +77,10 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     async def do(self, *words: str | int, password: str | None = None) -> Any:
-        """Give it a command as its operator does."""
-        async with Redis(port=self.port, password=password, decode_responses=True, protocol=2) as client:
+        """Give it a command as its operator does, once."""
+        where: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "password": password}
+        once: dict[str, Any] = {"socket_timeout": PATIENCE_S, "retry": Retry(NoBackoff(), 0)}
+        async with Redis(decode_responses=True, protocol=2, **where, **once) as client:
             client.response_callbacks.clear()
             return await client.execute_command(*words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -223,8 +224,10 @@ async def test_a_loading_server_is_waited_for(opened: Opened, server: RedisServe
     """A server that still reads its files says so; it is not taken for one without records."""
     store = opened(server.url)
     await store.append([Record("revoked", 1.0, member=f"m{number}") for number in range(10)])
-    await server.do("EVAL", "for i = 1, 20000 do redis.call('SET', 'k' .. i, 'x') end", 0)
     await server.kill()
+    (log,) = server.folder.glob("appendonlydir/*.incr.aof")
+    with log.open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nx\r\n" * 20000)
     server.options += ("--key-load-delay", "400")  # microseconds each; it looks up after a thousand
     starting = asyncio.create_task(server.start())
 
@@ -257,10 +260,17 @@ async def test_a_loading_server_is_waited_for(opened: Opened, server: RedisServe
 async def test_what_is_no_redis_is_told(opened: Opened, answer: bytes, call: Call) -> None:
     """A stranger's answers are an error of the store's own kind, whatever they are."""
 
+    connections: set[asyncio.StreamWriter] = set()
+
     async def strange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while answer and await reader.read(10_000):
-            writer.write(answer)
+        connections.add(writer)
+        with suppress(ConnectionError):
+            while answer and await reader.read(10_000):
+                writer.write(answer)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        connections.discard(writer)
 
     async with await asyncio.start_server(strange, "127.0.0.1", port := free_port()):
         store = opened(f"redis://127.0.0.1:{port}", BOUNDS)
@@ -269,6 +279,7 @@ async def test_what_is_no_redis_is_told(opened: Opened, answer: bytes, call: Cal
         except (LedgerUnavailable, LedgerBroken) as error:
             told = str(error)
         await store.close()
+        await until(lambda: not connections)
 
     plausible = {(CALLS["claim"], b":1\r\n"), (CALLS["put"], b"+OK\r\n"), (CALLS["keep_mark"], b"+OK\r\n")}
     assert told.startswith(f"redis://127.0.0.1:{port}") or (call, answer) in plausible
