@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 HOST, SITE, SESSION = istr("Host"), istr("X-WeCom-Site"), istr("X-WeCom-Session")
 TOKEN = istr("X-WeCom-Token")
 NAVIGATION, PREFLIGHT = istr("X-WeCom-Navigation"), istr("X-WeCom-Preflight")
+CACHE = istr("X-WeCom-Cache")
 
 
 def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -59,8 +60,8 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             log.exception("internal: the check failed")
             return refusal(403, "internal", tell("internal"))
         now.telemetry.checked(204)
-        if now.config.cache and type(seen) is Seen and not now.sessions.due(seen, moment := now.clock()):
-            told += f"X-Accel-Expires: @{int(moment)}\r\n"  # to the end of this second, for pages and images alike (cache.conf)
+        if CACHE in asked and now.config.cache and type(seen) is Seen and not now.sessions.due(seen, moment := now.clock()):
+            told += f"X-Accel-Expires: @{int(moment)}\r\n"  # to the end of this second, for pages and images alike
         return Empty(204, told, last=live.leaving)
 
     def refusal(status: int, reason: str, told: str) -> web.StreamResponse:

@@ -118,7 +118,8 @@ class Sessions:
 
     def due(self, session: Session | Seen, now: float) -> bool:
         """Whether a navigation would be sent to renew it first, while all else may go on."""
-        return self.lifetimes.renewal_due(session, now) or self.presence.away(session, now)
+        age_s = now - session.renewed
+        return age_s >= self.lifetimes.renew_after_s or (age_s >= self.presence.renew_s and self.presence.away(session, now))
 
     def _found(self, value: str, site: str, navigation: bool) -> Seen:
         if len(self._hot) >= HOT:
