@@ -20,9 +20,16 @@ from gateway.config import Config
 from gateway.loading import from_mapping
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
+from tests.unhurried import Unhurried
 
 hypothesis.settings.register_profile("gateway", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("gateway")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, type[Unhurried]]:
+    """Every test that is a coroutine runs in a loop that counts no time in which the machine stood still."""
+    return {"unhurried": Unhurried}
+
 
 KEY = "k" * 43
 WECOM_UA = (

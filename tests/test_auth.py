@@ -33,6 +33,7 @@ from gateway.sessions import Sessions
 from gateway.standing import Standing
 from gateway.telemetry import Telemetry
 from tests.patience import PATIENCE_S
+from tests.unhurried import Unhurried
 
 NOW = 1_800_000_000
 KEY, NEW_KEY, OTHER_KEY = "k" * 43, "n" * 43, "o" * 43
@@ -152,17 +153,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Check]:
     """A gateway in a loop of its own, so that hypothesis can ask it from here."""
     folder, clock = tmp_path_factory.mktemp("auth"), Clock()
     gateway = Gateway(configured(folder, KEY), clock=clock)
-    loop = asyncio.new_event_loop()
+    loop = Unhurried()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(gateway.__aenter__(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(gateway.__aenter__(), loop).result(PATIENCE_S)
         yield Check(gateway, clock, str(folder / "check"))
-        asyncio.run_coroutine_threadsafe(gateway.__aexit__(None, None, None), loop).result(30)
-        asyncio.run_coroutine_threadsafe(end_all(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(gateway.__aexit__(None, None, None), loop).result(PATIENCE_S)
+        asyncio.run_coroutine_threadsafe(end_all(), loop).result(PATIENCE_S)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
+        thread.join(PATIENCE_S)
         loop.close()
 
 
