@@ -16,6 +16,7 @@ import pytest
 
 from gateway import __version__
 from gateway.loading import load
+from tests.conftest import free_port
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
@@ -39,12 +40,6 @@ def wecom_gateway(*arguments: object, **environment: str) -> subprocess.Complete
         [sys.executable, "-m", "gateway", *map(str, arguments)],
         cwd=ROOT, env=inherited | environment, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE_S,
     )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
-import socket
 from urllib.parse import quote
 
 import aiohttp
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from gateway.errors import AppMisconfigured, CodeSpent, WeComBusy, WeComError, WeComUnreachable
 from gateway.wecom import App, Endpoints, WeCom
+from tests.conftest import free_port
 from tests.patience import in_time
 from tests.wecom.scripted import (
     CODE,
@@ -252,13 +252,6 @@ async def test_a_busy_wecom_gets_the_code_again(script: Script, wecom: WeCom) ->
     assert visitor.user_id == "zhangsan"
 
 
-def closed_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 async def test_a_code_is_sent_again_when_it_never_left(
     script: Script, wecom: WeCom, app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock
 ) -> None:
@@ -267,7 +260,7 @@ async def test_a_code_is_sent_again_when_it_never_left(
     await wecom.access_token()
     late = web.Application()
     late.router.add_route("*", "/{path:.*}", script.handle)
-    port, runner = closed_port(), web.AppRunner(late)
+    port, runner = free_port(), web.AppRunner(late)
     await runner.setup()
 
     async def listen(seconds: float) -> None:
@@ -285,7 +278,7 @@ async def test_a_lasting_refusal_to_connect_ends(
     app: App, http: aiohttp.ClientSession, cache: SimpleMemoryCache, clock: Clock, pauses: Pauses
 ) -> None:
     """With nobody listening, three tries end in "cannot connect"."""
-    wecom = WeCom(app, Endpoints(api=f"http://127.0.0.1:{closed_port()}"), http, cache, clock, pause=pauses)
+    wecom = WeCom(app, Endpoints(api=f"http://127.0.0.1:{free_port()}"), http, cache, clock, pause=pauses)
 
     with pytest.raises(WeComUnreachable, match=r"cannot connect to WeCom at 127\.0\.0\.1:\d+: Connect"):
         await wecom.member("zhangsan")
@@ -354,7 +347,7 @@ async def test_a_proxy_that_is_down_is_named(
 ) -> None:
     """The operator reads that it is the proxy and not WeCom, and no password; nothing was sent, so three tries."""
     await wecom.access_token()
-    endpoints = Endpoints(api="http://wecom.invalid", proxy=f"http://someone:pass-word@127.0.0.1:{closed_port()}")
+    endpoints = Endpoints(api="http://wecom.invalid", proxy=f"http://someone:pass-word@127.0.0.1:{free_port()}")
     beside = WeCom(app, endpoints, http, cache, clock, pause=pauses)
 
     with pytest.raises(WeComUnreachable, match=r"outbound proxy \(wecom\.proxy\), 127\.0\.0\.1:\d+: ") as unreachable:
