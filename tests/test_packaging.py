@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import zipfile
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that ``pip wheel`` builds of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT],
         check=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return next(folder.glob("wecom_gateway-*.whl"))
@@ -90,12 +90,8 @@ def test_pages_render_from_the_package(installed: Path) -> None:
 
 def test_the_demo_runs_from_the_package(installed: Path) -> None:
     """The whole chain works with nothing but the installed package: its pages, its snippets, the sandbox's pages."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
-    numbers = [str(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    options = ("--port", "--sandbox-port", "--control-port", "--check-port", "--pages-port", "--ops-port", "--app-port")
-    found = gateway(installed, "demo", "--check", *(text for pair in zip(options, numbers, strict=True) for text in pair))
+    names = ("--port", "--sandbox-port", "--control-port", "--check-port", "--pages-port", "--ops-port", "--app-port")
+    found = gateway(installed, "demo", "--check", *(option for name in names for option in (name, free_port())))
 
     assert (found.returncode, found.stderr) == (0, "")
 
