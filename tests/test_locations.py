@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import urllib.request
@@ -12,7 +13,7 @@ import pytest
 
 from gateway.locations import CannotTell, find
 from gateway.snippets import install
-from tests.conftest import free_port
+from tests.listening import listening
 from tests.patience import PATIENCE_S
 
 TREE = """
@@ -73,7 +74,8 @@ URIS = [
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A real nginx whose every location answers its number, and the same tree with a rule in each."""
     folder = tmp_path_factory.mktemp("locations")
-    port = free_port()
+    listener = listening()
+    port = listener.getsockname()[1]
     asking, answering = TREE, TREE
     for number in range(15, 0, -1):
         asking = asking.replace(f"RULE{number}", f"auth_request /_wecom/auth/user:u{number};")
@@ -84,18 +86,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     (folder / "ask.conf").write_text(f"events {{}} http {{ server {{ {asking} }} }}", "utf-8")
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     assert nginx is not None
-    process = subprocess.Popen([nginx, "-e", str(folder / "error.log"), "-c", str(folder / "answer.conf")])
-    for _ in range(200):
-        if (folder / "pid").exists():
-            break
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail((folder / "error.log").read_text())
+    process = subprocess.Popen(
+        [nginx, "-e", str(folder / "error.log"), "-c", str(folder / "answer.conf")],
+        env=os.environ | {"NGINX": f"{listener.fileno()};"},
+        pass_fds=[listener.fileno()],
+    )
+    listener.close()
     yield f"http://127.0.0.1:{port}", folder / "ask.conf"
     process.terminate()
-    process.wait(10)
+    process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("uri", URIS)
