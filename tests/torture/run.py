@@ -25,14 +25,23 @@ from tests.conftest import free_port
 from tests.ledger.redis_server import RedisServer
 from tests.ledger.redis_server import running as running_redis
 from tests.machine import LISTENERS, Machine, Process, machine_in
+from tests.patience import until
 from tests.torture.truth import WITHIN_S, Known, Truth
 
 HOME = "http://localhost:8080/"
 PROCESSES = 4
 PEOPLE = 24
 SIGNERS, CHECKERS = 2, 3
+SIGN_INS, REVOCATIONS = 11, 4
+"""A run goes on until so many were confirmed, however long a machine takes for them."""
+
 NEEDED = (aiohttp.ClientError, TimeoutError, AssertionError, OSError)
 """What a browser meets whose gateway was killed in the middle."""
+
+
+def _now() -> float:
+    """The loop's time: that of the tests does not count while the whole machine stands still."""
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)
@@ -42,7 +51,7 @@ class Place:
     number: int
     listen: dict[str, str]
     process: Process | None = None
-    started: float = 0  #: ``time.monotonic`` when the process in force was started
+    started: float = 0  #: the loop's time when the process in force was started
 
     @property
     def environment(self) -> dict[str, str]:
@@ -86,6 +95,7 @@ class Torture:
             for actor in actors:
                 group.create_task(actor)
             await asyncio.sleep(seconds)
+            await until(lambda: self.truth.counts["signed in"] >= SIGN_INS and self.truth.counts["revoked"] >= REVOCATIONS)
             self._stop.set()
         await self._audit()
         await self._store.close()
@@ -99,7 +109,7 @@ class Torture:
     # ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _start(self, place: Place) -> None:
-        place.started = time.monotonic()
+        place.started = _now()
         process = await self._machine.serve(place.environment)
         await process.says("listening:")
         place.process = process
@@ -139,7 +149,7 @@ class Torture:
 
     async def _sign_in(self, rng: Random) -> None:
         """Somebody signs in, from process to process where one is killed; confirmed once the browser has the cookie."""
-        member, began = f"m{rng.randrange(PEOPLE)}", time.monotonic()
+        member, began = f"m{rng.randrange(PEOPLE)}", _now()
         browser = self._machine.browser(member)
         for _ in range(5):
             browser.addresses = rng.choice(self._places).listen
@@ -147,7 +157,7 @@ class Torture:
                 await browser.open(HOME)
             if cookie := browser.session(HOME):
                 (_, own_id, *_), _ = self._sealer.open("session", cookie)
-                self.truth.signed_in(Known(cookie, own_id, member, time.monotonic()), began)
+                self.truth.signed_in(Known(cookie, own_id, member, _now()), began)
                 break
         await asyncio.sleep(rng.uniform(0, 0.1))
 
@@ -163,7 +173,7 @@ class Torture:
 
     async def _ask(self, known: Known, place: Place) -> int:
         headers = {"Host": "localhost", "X-WeCom-Session": known.cookie}
-        asked, started = time.monotonic(), place.started
+        asked, started = _now(), place.started
         try:
             async with self._machine.http.get(f"http://{place.listen['check']}/_wecom/auth", headers=headers) as answer:
                 reason = answer.headers.get("X-WeCom-Reason", "")
@@ -184,9 +194,9 @@ class Torture:
         (way,) = rng.choices(ways, weights=(6, 2, 2, 1))
         whole = way in (self._end_member, self._sign_out)
         concerned = self.truth.of(known.member) if whole else [known]
-        self.truth.trying(concerned, known.member if whole else "", time.monotonic())
+        self.truth.trying(concerned, known.member if whole else "", _now())
         if await way(rng, known):
-            self.truth.ended(concerned, time.monotonic())
+            self.truth.ended(concerned, _now())
 
     async def _end_session(self, _: Random, known: Known) -> bool:
         until = {"until": time.time() + LONGEST_S}

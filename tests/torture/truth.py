@@ -16,7 +16,7 @@ SHADOW_S = 12.0
 
 @dataclass(slots=True)
 class Known:
-    """A session whose person got its cookie; times by ``time.monotonic``."""
+    """A session whose person got its cookie; times by one loop."""
 
     cookie: str
     id: str
