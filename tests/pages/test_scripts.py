@@ -124,7 +124,7 @@ async def site(app: App) -> AsyncIterator[str]:
 async def browser() -> AsyncIterator[Browser]:
     expect.set_options(timeout=PATIENCE_S * 1000)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS, timeout=PATIENCE_S * 1000)
         yield browser
         await browser.close()
 
@@ -206,6 +206,7 @@ async def test_stored_values_only_become_fragments(page: Page, site: str, stored
 async def test_without_scripts_links_lead_on(browser: Browser, site: str) -> None:
     """Without scripts the pages between are passed by their link."""
     page = await (await browser.new_context(java_script_enabled=False)).new_page()
+    page.set_default_timeout(PATIENCE_S * 1000)
     await page.goto(f"{site}/report#x")
     await page.click("a")
     await page.click("a")

@@ -17,9 +17,17 @@ from tests.patience import PATIENCE_S
 async def browser():
     expect.set_options(timeout=PATIENCE_S * 1000)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        path, timeout = shutil.which("chromium"), PATIENCE_S * 1000
+        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=timeout)
         yield browser
         await browser.close()
+
+
+async def opened(browser, **how):
+    """A page in a profile of its own."""
+    context = await browser.new_context(**how)
+    context.set_default_timeout(PATIENCE_S * 1000)
+    return await context.new_page()
 
 
 @pytest.fixture
@@ -32,7 +40,8 @@ async def landing(aiohttp_server, sandbox):
         paths.append(request.path_qs)
         if len(paths) == 2:
             twice.set()
-        await asyncio.sleep(0.1 if sandbox.state.switches.double_callback else 0)
+        if sandbox.state.switches.double_callback:
+            await twice.wait()  # answered before, the page would be gone before it asks again
         return web.Response(text="landed", content_type="text/html")
 
     app = web.Application()
@@ -45,12 +54,12 @@ async def landing(aiohttp_server, sandbox):
 
 async def test_second_device_confirms(browser, client, landing):
     """Confirming in another window takes the page with the QR code to the callback."""
-    page = await browser.new_page()
+    page = await opened(browser)
     query = client.authorize_query(login_type="CorpApp", redirect_uri=landing[0])
     await page.goto(f"{client.sandbox.url}/wwlogin/sso/login?{query}")
-    async with page.expect_popup() as opened:
+    async with page.expect_popup() as opening:
         await page.click("#phone")
-    phone = await opened.value
+    phone = await opening.value
     await phone.click("#confirm")
     await page.wait_for_url("**/cb?code=*")
 
@@ -60,8 +69,7 @@ async def test_second_device_confirms(browser, client, landing):
 async def test_in_app_scripts(browser, client, sandbox, landing):
     """The page looks for #wechat_redirect; a double callback asks twice for one address."""
     url, paths, twice = landing
-    context = await browser.new_context(user_agent="wxwork/4.1 MicroMessenger/7.0")
-    page = await context.new_page()
+    page = await opened(browser, user_agent="wxwork/4.1 MicroMessenger/7.0")
     start = f"{sandbox.url}/connect/oauth2/authorize?{client.authorize_query(redirect_uri=url)}"
     sandbox.state.switches.check_fragment = True
     await page.goto(start)
@@ -77,7 +85,7 @@ async def test_in_app_scripts(browser, client, sandbox, landing):
 
 async def test_console(browser, sandbox):
     """The console changes members and the app, and shows what was refused."""
-    page = await browser.new_page()
+    page = await opened(browser)
     await page.goto(sandbox.control_url.removesuffix("_sandbox/"))
     await page.locator("#members tr", has_text="zhangsan").get_by_text("禁用").click()
     await expect(page.locator("#members tr", has_text="zhangsan")).to_contain_text("启用")
