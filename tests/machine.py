@@ -89,7 +89,8 @@ class Machine:
             f'corp_id = "{state.corp_id}"\nagent_id = {state.agent_id}\napp_secret = "{state.secret}"\n'
             f'public_url = "http://localhost:8080"\nsigning_keys = {list(keys)}\n{more}\n'
             f'store = "{self.store or f"sqlite://{self.file.parent}/ledger.sqlite3"}"\n'
-            f'[wecom]\napi_url = "{self.sandbox.url}"\nauthorize_url = "{self.sandbox.url}"\nlogin_url = "{self.sandbox.url}"\n'
+            f"[wecom]\ntimeout = {PATIENCE_S}\n"
+            f'api_url = "{self.sandbox.url}"\nauthorize_url = "{self.sandbox.url}"\nlogin_url = "{self.sandbox.url}"\n'
             f"[listen]\n{listen}\n",
             "utf-8",
         )

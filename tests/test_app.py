@@ -197,8 +197,7 @@ async def test_orderly_end(machine: Machine, number: signal.Signals) -> None:
     callback = await browser.bring_code(REPORT)
     machine.sandbox.state.fault("auth/getuserinfo", kind="slow", seconds=1)
     coming = asyncio.create_task(browser.get(callback))
-    while not machine.sandbox.state.counters.running.get("auth/getuserinfo"):
-        await asyncio.sleep(0.01)
+    await until(lambda: machine.sandbox.state.counters.running.get("auth/getuserinfo"))
     await process.signal(number)
 
     page = await coming

@@ -23,7 +23,7 @@ from gateway.records import Record
 from gateway.sandbox import Sandbox
 from gateway.tokens import Token
 from tests.conftest import KEY, Clock, free_port
-from tests.patience import until, within
+from tests.patience import PATIENCE_S, until, within
 
 DAY = 86400
 CI = Wanted("ci", ("user:lisi",), 90, by="root")
@@ -390,7 +390,7 @@ def command(settings: Path) -> Callable[..., Awaitable[subprocess.CompletedProce
 
     async def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "gateway", "token", *arguments, "--config", str(settings)]
-        how: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8", "env": inherited, "timeout": 60}
+        how: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8", "env": inherited, "timeout": PATIENCE_S}
         return await asyncio.to_thread(subprocess.run, line, check=False, **how)
 
     return run

@@ -17,6 +17,7 @@ from gateway.sealing import Sealer
 from gateway.secret import Secret
 from tests.browser_double import Browser
 from tests.machine import KEY, Machine, machine_in
+from tests.patience import until
 
 HOME = "http://localhost:8080/"
 REPORT = "http://localhost:8080/report/7?year=2026"
@@ -52,8 +53,7 @@ async def test_killed_while_wecom_is_asked(machine: Machine, step: str, after: b
     callback = await browser.bring_code(REPORT)
     machine.sandbox.state.fault(step, kind="hang", times=1, after=after)
     coming = asyncio.create_task(browser.get(callback))
-    while not machine.sandbox.state.counters.running.get(step):
-        await asyncio.sleep(0.01)
+    await until(lambda: machine.sandbox.state.counters.running.get(step))
     await process.signal(signal.SIGKILL)
     with pytest.raises(aiohttp.ClientError):
         await coming
@@ -76,12 +76,10 @@ async def test_killed_while_the_record_is_stored(machine: Machine) -> None:
     callback = await browser.bring_code(REPORT)
     machine.sandbox.state.fault("user/get", kind="slow", seconds=1.5, times=1)
     coming = asyncio.create_task(browser.get(callback))
-    while not machine.sandbox.state.counters.running.get("user/get"):
-        await asyncio.sleep(0.01)
+    await until(lambda: machine.sandbox.state.counters.running.get("user/get"))
     with closing(sqlite3.connect(machine.file.parent / "ledger.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # the record waits for this
-        while machine.sandbox.state.counters.running.get("user/get"):
-            await asyncio.sleep(0.01)
+        await until(lambda: not machine.sandbox.state.counters.running.get("user/get"))
         await process.signal(signal.SIGKILL)
         await process.ends()
         with pytest.raises(aiohttp.ClientError):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser_double import Browser
 from tests.machine import LISTENERS, Machine, machine_in
-from tests.patience import within
+from tests.patience import until, within
 
 HOME = "http://localhost:8080/"
 EVERY_S = 10
@@ -73,8 +73,7 @@ async def test_wecom_says_so(machine: Machine) -> None:
     app.callback_url = f"http://{machine.listen['pages']}/_wecom/events"
     app.callback_token, app.callback_aes_key = TOKEN, AES_KEY
     machine.sandbox.remove_member("zhangsan")
-    while not machine.sandbox.outbox.deliveries:
-        await asyncio.sleep(0.01)
+    await until(lambda: machine.sandbox.outbox.deliveries)
     reasons = await asyncio.gather(*(refused(browser, 1) for browser in gone))
 
     assert reasons == ["revoked"] * 4

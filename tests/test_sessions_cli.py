@@ -92,7 +92,7 @@ async def test_list_says_who_when_where_and_with_what(desk: Desk) -> None:
         "browser": WECOM_UA, "how": "wecom", "state": "live",
     }  # fmt: skip
     assert before <= found["signed_in"] <= time.time()
-    assert found["ends"] - found["signed_in"] == pytest.approx(12 * 3600, abs=2)
+    assert found["ends"] - found["signed_in"] == pytest.approx(12 * 3600, abs=PATIENCE_S)
     heading, line = out.splitlines()
     assert status == 0
     assert re.search(r"zhangsan +张三 +default +10\.0\.0\.9 +WeCom 4\.1 iPhone +wecom +live until ", line)
@@ -285,7 +285,7 @@ async def test_a_link_signs_in_without_wecom(desk: Desk) -> None:
     assert (asks.status, asks.cookies_set, "张三 (zhangsan)" in asks.text) == (200, {}, True)
     assert (entered.status, entered.location) == (303, HOME)
     assert (page.status, page.headers["X-WeCom-UserId"]) == (200, "zhangsan")
-    assert me["ends"] == pytest.approx(time.time() + 3600, abs=5)
+    assert me["ends"] == pytest.approx(time.time() + 3600, abs=PATIENCE_S)
     assert [(each["how"], each["state"]) for each in await desk.listed()] == [("wecom", "live"), ("break-glass", "live")]
 
 

@@ -521,14 +521,17 @@ class TestTurns:
 
     @pytest.fixture
     def process(self, app: App, script: Script, http: Any, cache: SimpleMemoryCache, clock: Clock) -> Any:
-        """Makes clients that share cache and claims; their pauses pass on the test's clock."""
-        claims = Claims(clock)
+        """Makes clients that share cache and claims; their pauses pass on the test's clock, and leave a real fetch its time."""
+        claims, endpoints = Claims(clock), Endpoints(api=script.url, timeout_s=PATIENCE_S)
 
-        async def pause(seconds: float) -> None:
-            clock.now += seconds
-            await asyncio.sleep(0.1)  # a real fetch is under way meanwhile
+        def made(fetch_s: float = 0.5) -> WeCom:
+            async def pause(seconds: float) -> None:
+                clock.now += seconds
+                await asyncio.sleep(fetch_s)
 
-        return lambda: WeCom(app, Endpoints(api=script.url, timeout_s=PATIENCE_S), http, cache, clock, pause=pause, claim=claims)
+            return WeCom(app, endpoints, http, cache, clock, pause=pause, claim=claims)
+
+        return made
 
     async def test_one_of_ten_processes_fetches(self, process: Any, script: Script) -> None:
         """However many processes begin at once, one asks WeCom and the others find its token."""
@@ -570,7 +573,7 @@ class TestTurns:
         await script.wait()
         begun = clock.now
 
-        assert await process().access_token() == TOKEN
+        assert await process(fetch_s=0).access_token() == TOKEN
         assert 0 < clock.now - begun < 10
         died.cancel()
 
