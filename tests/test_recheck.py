@@ -32,6 +32,7 @@ from tests.patience import until, within
 HOME = "http://localhost:8080/"
 SESSION = "wecom_session_8080"
 EVERY_S = 600
+DAY_S = 86400
 MOVED = {"department": [7], "order": [0], "is_leader_in_dept": [0]}
 OUT_OF_SCOPE = {"department": [8], "order": [0], "is_leader_in_dept": [0]}
 
@@ -40,10 +41,16 @@ Start = Callable[[Config], Awaitable[Gateway]]
 MakeConfig = Callable[..., Config]
 
 
+@pytest.fixture(autouse=True)
+def _only_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background has its turn when a test gives it one, never between two steps; ``test_leaving`` has it look by itself."""
+    monkeypatch.setattr("gateway.recheck.LOOK_S", DAY_S)
+
+
 @pytest.fixture
 def clock() -> Clock:
     """A clock that was yesterday: what a command stores, by the real one, comes after whatever these tests do."""
-    return Clock(float(int(time.time()) - 86400))
+    return Clock(float(int(time.time()) - DAY_S))
 
 
 @pytest.fixture
