@@ -43,7 +43,7 @@ _QUICK: Mapping[str, Any] = {
 )
 @click.option(
     "--rounds",
-    default=8,
+    default=20,
     show_default=True,
     type=click.IntRange(1, 100),
     help="How often each row runs beside what it is compared with: twice each where there is a target, else once.",
