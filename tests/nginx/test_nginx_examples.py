@@ -49,7 +49,7 @@ class TestFiles:
 
         mapped = set(re.findall(r"^map .*\$(wecom_[a-z_]+) \{", known, re.MULTILINE))
         captured = set(re.findall(r"\?<(wecom_[a-z]+)>", known))
-        own = {"wecom_brought", "wecom_primed", "wecom_cache"}
+        own = {"wecom_brought", "wecom_captures", "wecom_primed", "wecom_cache"}
         assert used - mapped - captured - own == set()
 
     @pytest.mark.parametrize("snippet", ["identity.conf", "public.conf"])
