@@ -47,7 +47,9 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             else:
                 seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=NAVIGATION in asked)
                 now.standing.check(seen)
-                rules.check(seen, rule)
+                if seen.admitted is not rule:
+                    rules.check(seen, rule)
+                    seen.admit(rule)
             proof = seen.proof.at(now.clock()) if seen.proof else ""
             told = tell("", "", seen.identity, proof)
         except SignInNeeded as needed:

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from gateway.app import Gateway
 from gateway.claims import claims_of
 from gateway.config import Config
+from gateway.criteria import Term
 from gateway.errors import Denied, SignInNeeded
 from gateway.keys import Parts
 from gateway.loading import from_mapping
 from gateway.member import Member, identity, identity_headers
-from gateway.rules import Rules
+from gateway.rules import Knowledge, Rules
 from gateway.rules import check as check_rule
 from gateway.sealing import Sealer
 from gateway.secret import Secret
@@ -383,6 +384,55 @@ class TestInternal:
         assert value not in caplog.text
         check.change(standing=whole)
         assert check.ask(session=value).status == 204
+
+
+class TestAdmitted:
+    """A rule that let a session in is not asked again; each other one is."""
+
+    def test_a_rule_lets_nobody_in_on_anothers_word(self, check: Check) -> None:
+        """Asked in turn, each rule decides for itself, whatever it or another said before."""
+        value = check.seal()
+        paths = [AUTH, f"{AUTH}/user:lisi", f"{AUTH}/user:zhangsan", f"{AUTH}/user:lisi", AUTH, f"{AUTH}/user:lisi/zhangsan"]
+
+        answers = [check.ask(path, session=value) for path in paths * 2]
+
+        assert [answer.status for answer in answers] == [204, 403, 204, 403, 204, 403] * 2
+
+    def test_a_rule_for_one_is_none_for_another(self, check: Check) -> None:
+        """What let one member in lets no other in."""
+        path = f"{AUTH}/user:zhangsan"
+        other = check.seal(member=Member("lisi"), account="lisi")
+
+        assert [check.ask(path, session=value).status for value in (check.seal(), other, check.seal(), other)] == [204, 403] * 2
+
+    def test_what_wecom_tells_later_counts_at_once(self, check: Check) -> None:
+        """A session that a rule let in is refused by it once the app no longer sees the department."""
+        value, path = check.seal(departments=(7,)), f"{AUTH}/department:7"
+        assert [check.ask(path, session=value).status for _ in range(2)] == [204, 204]
+        known = check.parts.rules.known
+        try:
+            check.parts.rules.learn(Knowledge(departments={1, 3}))
+
+            assert [check.ask(path, session=value).reason for _ in range(2)] == ["bad-rule", "bad-rule"]
+        finally:
+            check.parts.rules.learn(known)
+
+    def test_other_settings_count_at_once(self, check: Check) -> None:
+        """A rule of the settings that means something else after a reload is asked anew."""
+        value, path = check.seal(), f"{AUTH}/finance"
+        check.change(rules=Rules({"finance": Term("user", "zhangsan")}))
+        assert [check.ask(path, session=value).status for _ in range(2)] == [204, 204]
+        check.change(rules=Rules({"finance": Term("user", "lisi")}))
+
+        assert [check.ask(path, session=value).status for _ in range(2)] == [403, 403]
+
+    def test_it_is_let_in_by_the_rule_alone(self, check: Check) -> None:
+        """Revocation and end are looked at each time, also where the rule is not."""
+        value, path = check.seal(), f"{AUTH}/user:zhangsan"
+        assert [check.ask(path, session=value).status for _ in range(2)] == [204, 204]
+        check.parts.standing.revoke("zhangsan", NOW)
+
+        assert check.ask(path, session=value).reason == "revoked"
 
 
 class TestReload:
