@@ -22,6 +22,7 @@ class Row:
     sessions: str = "one"  #: none, one, all (in turn), many (at random), forged (never twice)
     due: int = 200
     cached: bool = False  #: through an nginx with cache.conf
+    plain: bool = False  #: through its server with nothing of ours in it
     of: str = ""  #: the row it is compared with
     by: Callable[[Run], float] = speed
     must: float | None = None  #: the ratio it must reach
@@ -35,7 +36,7 @@ class Row:
 
 
 ROWS = (
-    Row("unprotected", "a static file, nothing of ours in its server", "gateway", sessions="one"),
+    Row("unprotected", "a static file, nothing of ours in its server", "gateway", plain=True),
     Row("limit", "the same file, the question answered by a no-op nginx", "limit", of="unprotected"),
     Row("bare", "the same, answered by an aiohttp web.Server that does nothing", "bare", of="limit"),
     Row("seen", "a remembered session, every identity header", "gateway", of="limit", must=0.55, aim=0.62),
@@ -43,6 +44,15 @@ ROWS = (
     Row("rule", "a rule with 50 alternatives, the last one holds", "gateway", path="/narrow/logo.svg", of="seen", must=0.95),
     Row("ledger", "1 000 000 members revoked (--quick: 50 000), this one not", "ledger", of="seen", must=0.95),
     Row("many", f"{MANY:,} sessions at random, without the cache", "many", sessions="many", of="seen"),
+    Row(
+        "cache-limit",
+        "the same file, the barest auth_request with a proxy_cache, one answer for all",
+        "limit",
+        path="/barest/logo.svg",
+        cached=True,
+        plain=True,
+        of="unprotected",
+    ),
     Row("cache", "cache.conf, one session", "gateway", cached=True, of="unprotected", must=0.65, aim=0.8),
     Row(
         "cache-many",

@@ -72,7 +72,7 @@ class Site:
 
     def prepare(self, peers: Sequence[Peer]) -> None:
         self.logs.mkdir()
-        for name in ("static", "narrow", *(f"peer/{peer.name}" for peer in peers)):
+        for name in ("static", "narrow", "barest", *(f"peer/{peer.name}" for peer in peers)):
             folder = self.folder / "www" / name
             folder.mkdir(parents=True)
             (folder / "logo.svg").write_text(_LOGO, "ascii")
@@ -137,6 +137,7 @@ http {{
     server {{                                   # nothing of ours
         listen 127.0.0.1:{self.ports[f"{name}-open"]} backlog=16384;
         root {self.folder}/www;
+{_BAREST if cached else ""}
     }}
     server {{
         listen 127.0.0.1:{self.ports[name]} backlog=16384;
@@ -193,6 +194,20 @@ http {{
         )
         return conf
 
+
+_BAREST = """
+        location /barest/ { auth_request /_barest; }
+        location = /_barest {                   # nothing that a snippet could do without
+            internal;
+            proxy_pass http://wecom_check/_wecom/auth;
+            proxy_pass_request_headers off;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_cache wecom_cache;
+            proxy_cache_key barest;
+            proxy_cache_valid 204 1s;
+            open_file_cache max=100;
+        }"""
 
 _HTTP = """    client_body_temp_path tmp/body;
     proxy_temp_path tmp/proxy;

@@ -158,7 +158,7 @@ class Stage:
         """How to measure *row*."""
         front = row.answerer if not row.answerer.startswith("peer:") else "gateway"
         front += "-cached" if row.cached else ""
-        port = self.site.ports[f"{row.answerer}-check" if row.alone else f"{front}-open" if row.name == "unprotected" else front]
+        port = self.site.ports[f"{row.answerer}-check" if row.alone else f"{front}-open" if row.plain else front]
         text = request(row.request, row.path, self._cookie_name(), session=row.sessions != "none")
         path = self.site.folder / f"request-{row.name.replace(':', '-')}.txt"
         path.write_text(text, "ascii", newline="")
@@ -168,7 +168,7 @@ class Stage:
             sessions=self.sealed.file(_FILES[row.sessions]),
             order=order or _ORDERS[row.sessions],
             connections=self.connections,
-            answerer=None if row.name in ("unprotected", "proxied-open") else self.pids.get(row.answerer),
+            answerer=None if row.plain or row.name == "proxied-open" else self.pids.get(row.answerer),
             nginx=None if row.alone else self.pids[f"nginx-{front}"],
             ours=self.pids,
             others_known=not row.answerer.startswith("peer:"),
