@@ -11,7 +11,6 @@ from types import MappingProxyType
 from gateway.member import Member, identity
 from gateway.proof import Proof
 from gateway.quick import quick
-from gateway.rules import Rule
 
 NO_TAGS: Mapping[int, bool] = MappingProxyType({})
 NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
@@ -117,9 +116,9 @@ class Seen:
     partial: bool
     identity: str  #: as :func:`gateway.member.identity` packs it
     proof: Proof | None = None
-    admitted: Rule | None = field(default=None, compare=False, repr=False)  #: what let it in last; see :meth:`admit`
+    admitted: object = field(default=None, compare=False, repr=False)  #: what let it in last; see :meth:`admit`
 
-    def admit(self, rule: Rule) -> None:
+    def admit(self, rule: object) -> None:
         """Keep that *rule* lets it in: neither ever changes, so the same rule need not be asked again."""
         object.__setattr__(self, "admitted", rule)
 
