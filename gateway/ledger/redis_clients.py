@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,20 @@ class Clients:
             await client.aclose()
 
 
+class _Sentinels(Sentinel):
+    """Asks for the master on a list of its own each time.
+
+    The library moves whoever answered to the front of its one list; two that ask at once would so lose a sentinel for good.
+    """
+
+    async def discover_master(self, service_name: str) -> Any:
+        own = copy(self)
+        own.sentinels = list(self.sentinels)
+        found = await Sentinel.discover_master(own, service_name)
+        self.sentinels = own.sentinels
+        return found
+
+
 def _common(url: RedisUrl, connect_s: float, answer_s: float) -> dict[str, Any]:
     return {
         "username": url.user or None,
@@ -91,4 +106,4 @@ def _sentinel(url: RedisUrl, bounds: Bounds) -> Any:
         "socket_timeout": bounds.sentinel_s,
         "retry": Retry(NoBackoff(), 0),
     }
-    return Sentinel(list(url.hosts), sentinel_kwargs=how | _tls(url))  # type: ignore[no-untyped-call]
+    return _Sentinels(list(url.hosts), sentinel_kwargs=how | _tls(url))  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from gateway.app import Gateway
 from gateway.config import Config
 from gateway.ledger import LedgerUnavailable
 from gateway.ledger.redis import RedisStore
-from gateway.ledger.redis_clients import BOUNDS
+from gateway.ledger.redis_clients import BOUNDS, Clients
 from gateway.ledger.redis_faults import told
 from gateway.records import Entry, Record
+from gateway.redis_url import RedisUrl
 from tests.conftest import free_port
 from tests.ledger.conftest import Opened, members
 from tests.ledger.redis_server import RedisServer, running
@@ -334,6 +336,23 @@ async def test_gateways_go_on_when_the_master_dies(
     later = await start(make_config(store=watched.url))
     assert [each.live.now.standing.blocked("zhangsan") for each in (one, other, later)] == [True] * 3
     assert later.live.now.standing.blocked("lisi")
+
+
+async def test_two_that_ask_at_once_lose_no_sentinel(watched: Watched) -> None:
+    """Two connections that look for the master while the first sentinel is away still know it when it is the only one."""
+    first, *others = watched.sentinels
+    clients = Clients(RedisUrl.parse(watched.url))
+    try:
+        await first.kill()
+        await asyncio.gather(*(clients.make(answer_s=PATIENCE_S).ping() for _ in range(3)))
+        await first.start()
+        await knows(first, f"name={MASTER},status=ok")
+        for sentinel in others:
+            await sentinel.kill()
+
+        assert await clients.make(answer_s=PATIENCE_S).ping()
+    finally:
+        await clients.close()
 
 
 async def test_no_sentinel_answers(opened: Opened, watched: Watched) -> None:
