@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 HOST, SITE, SESSION = istr("Host"), istr("X-WeCom-Site"), istr("X-WeCom-Session")
 TOKEN = istr("X-WeCom-Token")
 NAVIGATION, PREFLIGHT = istr("X-WeCom-Navigation"), istr("X-WeCom-Preflight")
-CACHE = istr("X-WeCom-Cache")
 
 
 def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -35,7 +34,8 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
     async def auth(request: web.BaseRequest) -> web.StreamResponse:
         """Answer nginx's subrequest: 204 and who it is, 401 and why to sign in, 403 and why not."""
         now, asked = live.now, request.headers
-        tell = packed_answer if PACKED in asked else separate_answer
+        how, again = asked.get(PACKED, ""), False  # ``1``, then the name of nginx's cache
+        tell = packed_answer if how else separate_answer
         try:
             rule = now.rules.parse(request.raw_path)
             site = now.sites.find(asked.get(SITE, ""), asked.get(HOST, ""))
@@ -45,7 +45,9 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             if TOKEN in asked:  # it alone decides, whatever session came along
                 seen: Seen | Known = now.tokens.seen(asked[TOKEN], site=site.name, rule=rule)
             else:
-                seen = now.sessions.seen(asked.get(SESSION, ""), site=site.name, navigation=NAVIGATION in asked)
+                value = asked.get(SESSION, "")
+                again = len(how) > 1 and now.sessions.lately(value)
+                seen = now.sessions.seen(value, site=site.name, navigation=NAVIGATION in asked)
                 now.standing.check(seen)
                 if seen.admitted is not rule:
                     rules.check(seen, rule)
@@ -62,7 +64,7 @@ def checker(live: Live) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespo
             log.exception("internal: the check failed")
             return refusal(403, "internal", tell("internal"))
         now.telemetry.checked(204)
-        if CACHE in asked and now.config.cache and type(seen) is Seen and not now.sessions.due(seen, moment := now.clock()):
+        if again and now.config.cache and type(seen) is Seen and not now.sessions.due(seen, moment := now.clock()):
             told += f"X-Accel-Expires: @{int(moment)}\r\n"  # to the end of this second, for pages and images alike
         return Empty(204, told, last=live.leaving)
 

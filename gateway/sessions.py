@@ -95,6 +95,10 @@ class Sessions:
             raise SignInNeeded("unverified")
         return seen
 
+    def lately(self, value: str) -> bool:
+        """Whether this session was asked for a moment ago: else it does not pay to keep an answer for it."""
+        return value in self._hot
+
     def genuine(self, value: str) -> Session:
         """Give the session in *value* whatever its site and end, or raise SignInNeeded ``no-session`` or ``forged``."""
         if not value:

@@ -62,7 +62,7 @@ async def test_a_refusal_is_a_page_and_no_loop(stand: Stand) -> None:
         "X-WeCom-Token",
         "X-WeCom-Navigation",
         "X-WeCom-Preflight",
-        "X-WeCom-Cache",
+        "X-WeCom-Packed",
         "X-Original-URI",
         "X-WeCom-Original-Uri",
     ],

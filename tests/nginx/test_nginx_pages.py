@@ -85,7 +85,7 @@ BASIC = {"Authorization": "Basic " + base64.b64encode(b"old:password").decode()}
 
 TRUSTED = [
     *("X-WeCom-Session", "X-WeCom-Site", "X-WeCom-Navigation", "X-WeCom-Window", "X-WeCom-Preflight", "X-WeCom-Method"),
-    "X-WeCom-Cache",
+    "X-WeCom-Packed",
     *("X-WeCom-Original-Uri", "X-WeCom-Reason", "X-WeCom-Rule", "X-WeCom-Address", "X-WeCom-Cookie-Name"),
     *("X-WeCom-Token", "X-WeCom-Challenge", "X-WeCom-Snippets"),
     *("X-WeCom-UserId", "X-WeCom-Account", "X-Forwarded-For", "X-Forwarded-Host", "X-Original-URI", "X-Anything"),

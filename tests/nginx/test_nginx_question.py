@@ -101,7 +101,7 @@ class TestNavigation:
         assert behind.checks[0].header("X-WeCom-Preflight") == ("1" if preflight else None)
 
     @pytest.mark.parametrize(
-        "forged", [f"X-WeCom-{name}" for name in ("Navigation", "Preflight", "Site", "Session", "Token", "Challenge", "Cache")]
+        "forged", [f"X-WeCom-{name}" for name in ("Navigation", "Preflight", "Site", "Session", "Token", "Challenge", "Packed")]
     )
     def test_a_client_cannot_say_the_word_itself(self, nginx, behind, forged) -> None:
         """Headers that the check trusts never come from the client."""

@@ -217,7 +217,7 @@ def vars_of(config: Config) -> dict[str, Any]:
 
 READ = (
     *("X-WeCom-Session", "X-WeCom-Site", "X-WeCom-Navigation", "X-WeCom-Preflight", "X-WeCom-Window", "X-WeCom-Method"),
-    "X-WeCom-Cache",
+    "X-WeCom-Packed",
     *("X-WeCom-Original-Uri", "X-WeCom-Reason", "X-WeCom-Rule", "X-WeCom-Address", "X-WeCom-Cookie-Name", "X-WeCom-Token"),
     *("X-WeCom-UserId", "X-WeCom-Departments", "X-WeCom-Kind", "X-Original-URI", "X-Original-URL", "X-Rewrite-URL"),
     *("X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Host", "X-HTTP-Method-Override", "Authorization", "Referer"),
