@@ -50,11 +50,11 @@ async def in_time(work: Awaitable[T], seconds: float) -> T:
 
 
 def unhurried(snippets: Path) -> None:
-    """Have nginx wait as patiently for the gateway's answer to its question; shipped, it gives up after a second."""
+    """Have nginx wait as patiently for the gateway's answer to its question; shipped, it gives up after three seconds."""
     file = snippets / "gateway.conf"
     text = file.read_text("utf-8")
-    assert "proxy_read_timeout 1s;" in text
-    file.write_text(text.replace("proxy_read_timeout 1s;", f"proxy_read_timeout {PATIENCE_S}s;"), "utf-8")
+    assert "proxy_read_timeout 3s;" in text
+    file.write_text(text.replace("proxy_read_timeout 3s;", f"proxy_read_timeout {PATIENCE_S}s;"), "utf-8")
 
 
 async def _told(holds: Holds) -> object:

@@ -288,7 +288,7 @@ def edited_upstream(ports: Mapping[str, int], cookie_name: str) -> str:
 def lay_out(prefix: Path, config: str, ports: Mapping[str, int], cookie_name: str = SESSION, *, hurried: bool = False) -> Path:
     """Write an ``nginx.conf`` around *config*, the snippets beside it, and give its path.
 
-    *hurried*: as shipped it waits a second for the gateway's answer, else as long as a busy machine may need.
+    *hurried*: as shipped it waits three seconds for the gateway's answer, else as long as a busy machine may need.
     """
     shutil.copytree(SNIPPETS, prefix / "wecom")
     if not hurried:

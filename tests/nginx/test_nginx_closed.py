@@ -281,7 +281,7 @@ class TestAnswers:
         assert ("登录服务暂时不可用" in answer.text) == (session != "answer-200")
 
     def test_silence_is_no_way_in(self, start_nginx, behind) -> None:
-        """A gateway that takes the question and says nothing: a second later, as shipped, the same page."""
+        """A gateway that takes the question and says nothing: three seconds later, as shipped, the same page."""
         nginx = start_nginx(CONFIG, files=FILES, hurried=True)
         answer = nginx.get("/page", {"Cookie": "__Host-wecom_session=silent"}, host="whole.test")
 
