@@ -23,6 +23,7 @@ from tests.bench.rows import ROWS, Row, selected
 _ROLES = ("nginx", "answerer", "wrk")
 _QUICK: Mapping[str, Any] = {
     "settled": False,
+    "further": False,
     "rounds": 3,
     "seconds": 0.15,
     "warm_s": 0.1,
@@ -46,7 +47,8 @@ _QUICK: Mapping[str, Any] = {
     default=20,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="How often each row runs beside what it is compared with: twice each where there is a target, else once.",
+    help="How often each row runs beside what it is compared with: twice each where there is a target, else once. "
+    "Thrice as often where it then cannot be told from its target.",
 )
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0.1, 600), help="How long each time.")
 @click.option("--connections", default=32, show_default=True, type=click.IntRange(1, 20000), help="Open at once.")

@@ -99,6 +99,7 @@ class Ratio:
     low: float = 0.0  #: the ends of the interval that the true value lies in, by CONFIDENCE
     high: float = 0.0
     why_not: str = ""
+    close: bool = False  #: so near its target that more rounds are needed to tell on which side it lies
 
     def __str__(self) -> str:
         return f"refused ({self.of})" if self.value is None else f"{told(self.value, self.low, self.high)} of {self.of}"
@@ -146,7 +147,7 @@ def compare(row: Figures, other: Figures, by: Callable[[Run], float] = speed, *,
         return Ratio(other.name, why_not=said)
     if must is not None and low < must <= high:
         said = f"it is {told(*interval, 3)}, which cannot be told from {must:.2f}: more --rounds"
-        return Ratio(other.name, why_not=said)
+        return Ratio(other.name, why_not=said, close=True)
     return Ratio(other.name, *interval)
 
 

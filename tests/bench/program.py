@@ -21,7 +21,7 @@ from tests.bench.measures import Measure, Say
 from tests.bench.peers import Peer
 from tests.bench.report import Report, lines_of
 from tests.bench.requests import Sealed
-from tests.bench.rounds import Measured, beside, compared
+from tests.bench.rounds import Measured, run
 from tests.bench.rows import MANY, ROWS, Row
 from tests.bench.scale import scale
 from tests.bench.site import Ports, Site
@@ -42,6 +42,7 @@ class Options:
     sessions: int = 100_000  #: as many are sealed
     revoked: int = 1_000_000  #: as many records the ledger of its row holds
     starts: int = 5
+    further: bool = True  #: thrice the rounds for what could not be told from its target
     settled: bool = True  #: measure caches as they are a minute after nginx's start
     show_all: bool = True  #: measure the memory with all sessions seen
     long_s: int = 0
@@ -103,9 +104,9 @@ async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say)
 
     async def measure(row: Row, seconds: float = options.seconds) -> Run:
         stage.alive()
-        run = await loads[row.name].run(seconds, start=sent[row.name])
-        sent[row.name] += run.requests
-        return run
+        done = await loads[row.name].run(seconds, start=sent[row.name])
+        sent[row.name] += done.requests
+        return done
 
     for row in rows:
         say(f"{row.name}: warming up")
@@ -114,12 +115,11 @@ async def _rounds(options: Options, stage: Stage, rows: Sequence[Row], say: Say)
         await measure(row, options.warm_s)
     if options.settled:
         await stage.caches_read()
-    measured = Measured()
-    for number in range(1, options.rounds + 1):
-        for row, other in compared(rows):
-            await beside(row, other, number, measure, measured)
-            say(f"round {number} of {options.rounds}  {_last(row, measured)}")
-    return measured
+
+    def told(row: Row, number: int, last: int, so_far: Measured) -> None:
+        say(f"round {number} of {last}  {_last(row, so_far)}")
+
+    return await run(rows, options.rounds, measure, told, further=options.further)
 
 
 def _last(row: Row, measured: Measured) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import sin
 
 import pytest
 
 from tests.bench.figures import Run, compare
-from tests.bench.rounds import Measured, beside, compared, turns
+from tests.bench.rounds import Measured, beside, compared, run, turns
 from tests.bench.rows import ROWS, Row, selected
 
 SEEN, RULE, GARBAGE = (next(row for row in ROWS if row.name == name) for name in ("seen", "rule", "garbage"))
@@ -16,14 +17,14 @@ SEEN, RULE, GARBAGE = (next(row for row in ROWS if row.name == name) for name in
 class Machine:
     """A machine on which ``rule`` is as fast as *ratio* of all else, and whose speed changes from slice to slice."""
 
-    def __init__(self, ratio: float, drift: float = 1.0, first: float = 1.0) -> None:
-        self.ratio, self.drift, self.speed = ratio, drift, 1000.0 * first
+    def __init__(self, ratio: float, drift: float = 1.0, first: float = 1.0, wobble: float = 0.0) -> None:
+        self.ratio, self.drift, self.wobble, self.speed = ratio, drift, wobble, 1000.0 * first
         self.first = first
         self.order: list[str] = []
 
     async def measure(self, row: Row) -> Run:
         self.order.append(row.name)
-        rate = self.speed * (self.ratio if row.name == "rule" else 1.0)
+        rate = self.speed * (self.ratio if row.name == "rule" else 1.0) * (1 + self.wobble * sin(len(self.order)))
         self.speed *= self.drift / (self.first if len(self.order) == 1 else 1.0)
         return Run(round(rate * 1000), 1000.0, 1.0, 2.0, {row.due: round(rate * 1000)}, {})
 
@@ -51,6 +52,23 @@ async def test_a_row_without_a_target_runs_once_a_round() -> None:
     await measured(machine, GARBAGE, rounds=2)
 
     assert machine.order == ["garbage", "seen", "seen", "garbage"]
+
+
+@pytest.mark.parametrize("ratio, count", [(0.95, 24), (0.9, 8), (1.0, 8)], ids=["at its target", "below", "above"])
+async def test_what_cannot_be_told_from_its_target_is_measured_further(ratio: float, count: int) -> None:
+    """Thrice the rounds, for that row alone; and only where it is wanted."""
+    machine, lasts = Machine(ratio, wobble=0.02), list[int]()
+
+    def told(row: Row, number: int, last: int, so_far: Measured) -> None:
+        lasts.append(last)
+
+    found = await run([SEEN, RULE, GARBAGE], 8, machine.measure, told, further=True)
+
+    assert len(found.pairs["rule"]) == 2 * count
+    assert len(found.pairs["garbage"]) == 8
+    assert lasts == [8] * 16 + [24] * (count - 8)
+
+    assert len((await run([SEEN, RULE], 8, machine.measure, told, further=False)).pairs["rule"]) == 16
 
 
 @pytest.mark.parametrize("row", [RULE, GARBAGE], ids=["target", "none"])
