@@ -13,6 +13,7 @@ from gateway.asked import Asked
 from gateway.errors import Denied
 from gateway.keys import LIVE
 from gateway.login import redirect, session_at_hand
+from gateway.renewal import not_over
 from gateway.session import Session
 from gateway.urls import PREFIX, Origin, ascii_path, sign_in_url
 
@@ -78,7 +79,7 @@ async def ask_logout(request: web.Request) -> web.StreamResponse:
     """GET ``/_wecom/logout`` asks first: a link or an image must sign nobody out."""
     parts = request.app[LIVE].now
     asked = Asked.of(request, parts)
-    session = session_at_hand(parts, asked.session, asked.site)
+    session = not_over(parts, asked)
     if session is None:
         url = asked.origin.url(sign_in_url("/", again=True))
         return parts.pages.render("signed_out", language=asked.language, login_url=url, later="later" in request.query)
@@ -94,7 +95,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     asked = Asked.of(request, parts)
     if not from_our_page(request, asked.origin):
         raise Denied("bad-request", message="sign-out was posted by another site")
-    session, later = session_at_hand(parts, asked.session, asked.site), ""
+    session, later = not_over(parts, asked), ""
     if session:
         everywhere = b"everywhere=1" in (await request.read()).split(b"&")
         later = "" if await trail.signed_out(parts, asked, session, everywhere=everywhere) or not everywhere else "?later=1"

@@ -32,11 +32,8 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
     None where the session no longer opens or is over: then a sign-in is due. Raises LoginFailed for a member who is gone, and
     where nothing but what WeCom says now would do, and it says nothing.
     """
-    try:
-        old = parts.sessions.open(asked.session, site=asked.site.name)
-    except SignInNeeded:
-        return None
-    if parts.standing.ended(old):
+    old = not_over(parts, asked)
+    if old is None:
         return None
     if cookies.rounds(request, asked.site, parts.sealer, parts.clock()) >= cookies.MAX_ROUNDS:
         return None
@@ -53,6 +50,15 @@ async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str
     cookies.keep_session(response, asked.site, parts.sessions.seal(session), session, now)
     cookies.count_round(response, request, asked.site, parts.sealer, now)
     return response
+
+
+def not_over(parts: Parts, asked: Asked) -> Session | None:
+    """The session at hand, be it that its member is to be read again first: then it lets nobody in now, but soon."""
+    try:
+        session = parts.sessions.open(asked.session, site=asked.site.name)
+    except SignInNeeded:
+        return None
+    return None if parts.standing.ended(session) else session
 
 
 async def _with_account(parts: Parts, session: Session, return_to: str) -> Session:

@@ -156,6 +156,23 @@ async def test_everywhere(lisi: Browser, browse: Browse) -> None:
     assert await reason(colleague) == "204"
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_logout_while_departments_are_to_be_read(
+    lisi: Browser, browse: Browse, gateway: Gateway, clock: Clock, everywhere: bool
+) -> None:
+    """Signing out ends a session that its next page would renew, and with it the others if so asked; no copy is renewed."""
+    copy, other = lisi.session(HOME), browse()
+    await other.sign_in(HOME, "lisi")
+    gateway.live.now.standing.outdate("lisi", clock())
+
+    asked = await lisi.get(LOGOUT)
+    await lisi.post(LOGOUT, {"everywhere": "1"} if everywhere else None)
+
+    assert asked.says("logout.title")
+    assert await reason(lisi, copy) == "signed-out"
+    assert await reason(other) == ("revoked" if everywhere else "stale")
+
+
 @pytest.mark.parametrize("after_s", [0.001, 0.5, 5, 3600])
 async def test_in_again_after_everywhere(lisi: Browser, clock: Clock, after_s: float) -> None:
     """Whoever signs in again, at once or later, is in: only what was issued before is ended."""
