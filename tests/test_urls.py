@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,6 +34,13 @@ SITES = (
     Site("wiki", Origin("https", "wiki.example.org", 8443), frozenset({"wiki.example.org"})),
     Site("old", Origin("http", "old", 8080), frozenset({"old"})),
 )
+
+
+def _processor_s(path: str) -> float:
+    """Seconds of the processor that reading *path* as a return address takes."""
+    began = time.process_time()
+    return_path(path, origin=ERP)
+    return time.process_time() - began
 
 
 class TestOrigin:
@@ -281,6 +289,7 @@ class TestReturnPath:
             "/a/../_wecom/enter",
             "/_wecom/me/../enter?to=/a",
             "/_wecom/me%2f..%2fenter",
+            "/_wecom/_wecom/a/../login/",
             "/_wecom/begin/x",
             "/_wecom/callback/x?code=y",
             "https://erp.example.com/_wecom/enter?to=/a",
@@ -303,6 +312,13 @@ class TestReturnPath:
         url = return_path(text, origin=ERP, sites=SITES)
 
         assert url is None or (url.startswith(ours) and re.fullmatch(r"[\x21-\x7e]+", url))
+
+    def test_none_takes_long_to_read(self) -> None:
+        """Anybody may send 8 kB, and the checks wait meanwhile: what is made to be slow takes no longer than any other path."""
+        paths = {"plain": "/a" * 4000, "slow": "/_wecom" * 560 + "/a" * 2000}
+        took = {name: min(_processor_s(path) for _ in range(5)) for name, path in paths.items()}
+
+        assert took["slow"] < 10 * took["plain"]
 
     def test_without_sites_only_this_origin_counts(self) -> None:
         """A host of another site is followed only where the sites are given."""
