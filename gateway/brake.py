@@ -34,9 +34,9 @@ class Brake:
 
 
 def _network(address: str) -> str:
-    """The address; of IPv6 its first half, since the other is anybody's to choose."""
+    """The address; of IPv6 its first half, since the other is anybody's to choose, unless it stands for one of IPv4."""
     try:
         known = ip_address(address)
     except ValueError:
         return address
-    return f"{int(known) >> 64:x}::" if isinstance(known, IPv6Address) else address
+    return f"{int(known) >> 64:x}::" if isinstance(known, IPv6Address) and not known.ipv4_mapped else address

@@ -107,6 +107,8 @@ def test_many_addresses_stop_everybody(clock: Ticking) -> None:
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("::1", "2001:db8::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.9", False),  # IPv4, where nginx listens with `ipv6only=off`
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1", True),
         ("unix:", "unix:", True),
     ],
 )
