@@ -16,6 +16,7 @@ _HOST = re.compile(r"[0-9a-z](?:[0-9a-z.-]{0,252})|\[[0-9a-f:.]{2,45}\]")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 MAX_RETURN_TO = 8192
+"""Bytes, as it would be sent: nginx takes no longer one, and no answer of ours with more than twice as much."""
 _SIGNS_IN = frozenset({"login", "enter", "begin", "callback"})
 _CLIENTS = (("wxworklocal", "private"), ("wwlocal", "private"), ("wxwork", "wecom"), ("micromessenger", "wechat"))
 
@@ -119,7 +120,7 @@ def return_path(text: str, *, origin: Origin, sites: Iterable[Site] = ()) -> str
     Allowed: a path of *origin*, or an absolute URL at *origin* or at a host of one of *sites* (same scheme and port); not
     what signs in itself: ``/_wecom/enter?to=/_wecom/enter?to=…`` would be hundreds of sign-ins by one click.
     """
-    if not text or len(text) > MAX_RETURN_TO or _CONTROL.search(text) or "\\" in text or _signs_in(text):
+    if not text or len(ascii_path(text)) > MAX_RETURN_TO or _CONTROL.search(text) or "\\" in text or _signs_in(text):
         return None
     if text.startswith("/"):
         return None if text.startswith("//") else origin.url(text.partition("#")[0])

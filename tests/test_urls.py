@@ -278,6 +278,7 @@ class TestReturnPath:
             "https://ⓔrp.example.com/",
             "%2F%2Fevil.example",
             "/" + "a" * MAX_RETURN_TO,
+            "/" + "\ufffd" * (MAX_RETURN_TO // 9 + 1),
             "/_wecom/login",
             "/_wecom/login?return_to=/",
             "/_wecom/enter?to=/a",
