@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import pytest
 
 from gateway import __version__
+from tests.nginx.conftest import Nginx
 
 PAGE_COOKIE = "wecom_browser=1; Domain=site.test; Path=/"
 
@@ -56,6 +58,12 @@ server {
         include wecom/protect.conf; include wecom/identity.conf;
         proxy_pass http://APP;
     }
+}
+server {
+    listen LISTEN;
+    server_name addressed.test;
+    set_real_ip_from 127.0.0.1; real_ip_header X-Address;
+    include wecom/gateway.conf;
 }
 server {
     listen LISTEN;
@@ -310,13 +318,20 @@ class TestRateLimit:
 
     def test_a_flood_is_429(self, nginx) -> None:
         """Far more than that is told to slow down, not that the server is broken."""
-        with ExitStack() as stack:
-            connections = [stack.enter_context(nginx.connect()) for _ in range(400)]
-            for connection in connections:  # at once: one after the other they might take as long as the limit allows
-                connection.sendall(b"GET /_wecom/callback/x?code=x HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n")
-            lines = [next(iter(connection.makefile("rb"))) for connection in connections]
+        assert _flooded(nginx, "site.test", ["192.0.2.1"] * 400) == {200, 429}
 
-        assert {line.split()[1] for line in lines} == {b"200", b"429"}
+    @pytest.mark.parametrize(
+        "address, times, told",
+        [
+            ("2001:db8:1:2:{0:x}::1", 400, {200, 429}),
+            ("2001:db8:2:{0:x}::1", 210, {200}),  # more than one may, and with the others here fewer than all may
+            ("::ffff:198.51.100.{0}", 210, {200}),
+        ],
+        ids=["one network", "many networks", "IPv4 in IPv6"],
+    )
+    def test_a_network_of_ipv6_counts_as_one(self, nginx, address, times, told) -> None:
+        """Whoever has one IPv6 address has the 2^64 beside it: they share one allowance, as no others do."""
+        assert _flooded(nginx, "addressed.test", [address.format(number) for number in range(times)]) == told
 
     def test_other_pages_are_not_limited(self, nginx) -> None:
         """The flood at the callback stops nobody at other pages."""
@@ -338,3 +353,14 @@ def test_the_access_log_knows_the_member(nginx) -> None:
     assert "- - [" in lines["nobody"]
     assert 'reason="rule" rule="user:lisi"' in lines["refused"]
     assert 'reason="no-session" rule=""' in lines["nobody"]
+
+
+def _flooded(nginx: Nginx, host: str, addresses: Sequence[str]) -> set[int]:
+    """The statuses that a callback from each of *addresses* gets, all at once: one after the other the limit might allow them."""
+    ask = "GET /_wecom/callback/x?code=x HTTP/1.1\r\nHost: {}\r\nX-Address: {}\r\nConnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        connections = [stack.enter_context(nginx.connect()) for _ in addresses]
+        for connection, address in zip(connections, addresses, strict=True):
+            connection.sendall(ask.format(host, address).encode())
+        lines = [next(iter(connection.makefile("rb"))) for connection in connections]
+    return {int(line.split()[1]) for line in lines}
