@@ -307,6 +307,26 @@ class TestSatisfyAny:
         assert (behind.app, behind.pages[0].header("X-WeCom-Reason")) == ([], "no-session")
 
 
+class TestDeepPaths:
+    """The gateway looks a path up level by level, from its end: one of 60 kB took most of a second, while every check waited."""
+
+    @pytest.mark.parametrize(
+        "path", ["/_wecom/" + "/" * 60_000, "/_wecom/me" + "/a" * 9, "/_wecom/callback/" + "/" * 9, "/WW_verify_x" + "/" * 9]
+    )
+    def test_end_at_nginx(self, nginx, behind, path) -> None:
+        """A path deeper than any of our pages is not found, and the gateway not asked."""
+        assert nginx.get(path).status == 404
+
+        assert behind.pages == []
+
+    @pytest.mark.parametrize("path", ["/_wecom/begin/x", "//_wecom//me", "/_wecom/login?return_to=" + "/a" * 100])
+    def test_others_arrive(self, nginx, behind, path) -> None:
+        """A page of ours does, with slashes told twice, too, and however many are in its query."""
+        nginx.get(path)
+
+        assert [page.uri for page in behind.pages] == [path]
+
+
 class TestRateLimit:
     """Only the return from WeCom is limited, and generously."""
 
