@@ -94,6 +94,10 @@ class Plan:
         return f"http://127.0.0.1:{self.ports.control}/_sandbox/"
 
     @property
+    def app_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.app}"
+
+    @property
     def config(self) -> Path:
         return self.folder / "gateway.toml"
 
