@@ -20,6 +20,8 @@ _USER_ID = re.compile(r"[0-9A-Za-z_.@-]{1,64}")
 _HEADINGS = frozenset({"userid", "user_id", "账号", "帐号", "成员账号", "成员userid"})
 _SPOILT = re.compile(r"\d(?:\.\d+)?E\+\d+|#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)|=.*")
 """What Excel saves for a long number, for a formula that failed, and for one that it did not take for text."""
+_UNSEEN = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u20dd-\u20e4\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Variation selectors, fillers, circles around a letter: printable to Python, nothing to see, or to compare, for others."""
 _SHOWN = 5  #: mistakes of one file that are told at once
 
 
@@ -135,17 +137,20 @@ class Holders:
 
 
 def same(account: str) -> str:
-    """What two accounts have in common that an app, or MySQL for it, may take for one: whatever the case, width and accents."""
+    """What two accounts have in common that an app, or MySQL for it, may take for one: whatever the case, width and accents.
+
+    What nobody sees tells nothing apart either: a member who may write the own alias must not be another by it.
+    """
     if account.isascii():
         return account.lower()
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", account).casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+    letters = _UNSEEN.sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", account).casefold()))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).strip()
 
 
 def usable(value: str) -> str:
     """Give *value* as an account, or nothing: too long, with characters that no header may hold, or a machine's name."""
     text = value.strip()
-    if len(text) > MAX_CHARACTERS or not text.isprintable() or same(text).startswith("token:"):
+    if len(text) > MAX_CHARACTERS or not text.isprintable() or not (known := same(text)) or known.startswith("token:"):
         return ""
     return text
 

@@ -175,7 +175,13 @@ class TestUsable:
         """Letter case, full-width letters and accents, which MySQL does not compare, do not tell two accounts apart."""
         assert same(one) == same(other)
 
-    @pytest.mark.parametrize("one, other", [("张三", "张叁"), ("김", "기"), ("a1", "a2")])
+    @pytest.mark.parametrize("unseen", ["\ufe0f", "\U000e0100", "\u034f", "\u3164", "\uffa0", "\u180b", "\u20dd"], ids=ascii)
+    def test_what_nobody_sees(self, unseen: str) -> None:
+        """A character that does not show, nor count in MySQL, makes no account another, and hides no machine's name."""
+        assert same(f"ad{unseen}min") == same(f"admin {unseen}") == same("admin")
+        assert usable(f"to{unseen}ken:ci") == usable(unseen) == ""
+
+    @pytest.mark.parametrize("one, other", [("张三", "张叁"), ("김", "기"), ("a1", "a2"), ("กิน", "กน")])
     def test_what_is_another(self, one: str, other: str) -> None:
         """Other letters are other accounts."""
         assert same(one) != same(other)
