@@ -19,7 +19,7 @@ class Asked:
     session: str  #: the session cookie's value as nginx read it
     navigation: bool  #: a person opens a page: a redirect is fine
     window: bool  #: a page can be shown, but a redirect would lose what was sent: a form's POST, an iframe
-    document: bool  #: the browser says so itself (``Sec-Fetch-Dest: document``): it runs scripts
+    document: bool  #: the browser says so itself (``Sec-Fetch-Dest: document``, of a service worker ``empty``): it runs scripts
     original: str  #: URI of the refused request as sent, with its query; empty on a page asked for directly
     reason: str  #: why the check refused; empty for a 401 or 403 that is not ours
     rule: str
@@ -34,13 +34,14 @@ class Asked:
         headers = request.headers
         host = headers.get("Host", "")
         site = parts.sites.find(headers.get("X-WeCom-Site", ""), host)
+        navigation = "X-WeCom-Navigation" in headers
         return cls(
             site=site,
             origin=site.at(bare_host(host)),
             session=headers.get("X-WeCom-Session", ""),
-            navigation="X-WeCom-Navigation" in headers,
+            navigation=navigation,
             window="X-WeCom-Window" in headers,
-            document=headers.get("Sec-Fetch-Dest") == "document",
+            document=navigation and headers.get("Sec-Fetch-Dest") in ("document", "empty"),
             original=headers.get("X-WeCom-Original-Uri", ""),
             reason=headers.get("X-WeCom-Reason", ""),
             rule=headers.get("X-WeCom-Rule", ""),

@@ -15,6 +15,8 @@ fetch('/api/items', {headers: {Accept: 'application/json'}}).then(async answer =
 }, error => { document.getElementById('log').textContent = 'died: ' + error; });
 </script>"""
 
+WORKER = "onfetch = event => event.respondWith(fetch(event.request)); onactivate = event => event.waitUntil(clients.claim());"
+
 FORM = """<h1>{path}</h1><p>user: <b id=user>{user_id}</b></p><a id=link href='{to}'>link</a>
 <form method=post action='{to}'><input id=text name=text><input name=kept value='a&amp;b %26 张'>
 <button id=send>send</button></form>"""
@@ -43,10 +45,15 @@ class Legacy:
         return app
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """``/public/spa`` is a script-driven page, ``…/framing?src=…`` frames a page, ``…/form?to=…`` posts to one."""
+        """``/public/spa`` is driven by a script, ``…/framing?src=…`` frames a page, ``…/form?to=…`` posts to one.
+
+        ``/worker.js`` is a service worker through which every request of its pages goes.
+        """
         user_id = request.headers.get("X-WeCom-UserId", "")
         if request.path.startswith("/api/"):
             return web.json_response({"user_id": user_id})
+        if request.path == "/worker.js":
+            return web.Response(text=WORKER, content_type="text/javascript")
         if request.method == "POST":
             return await self._posted(request, user_id)
         self.asked.append(request.raw_path)

@@ -36,6 +36,7 @@ FILES = {"files/x": "a file"}
 
 GOOD = {"Cookie": "__Host-wecom_session=good"}
 NAVIGATE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+CARRIED = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "empty"}
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
@@ -51,6 +52,9 @@ class TestNavigation:
             pytest.param("GET", NAVIGATE | {"Sec-Fetch-Dest": "iframe"}, False, True, id="a frame"),
             pytest.param("POST", NAVIGATE | {"Sec-Fetch-Dest": "iframe"}, False, True, id="a form in a frame"),
             pytest.param("GET", {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"} | HTML, False, False, id="fetch"),
+            pytest.param("GET", CARRIED | HTML, True, False, id="a page through a service worker"),
+            pytest.param("POST", CARRIED | HTML, False, True, id="a form through a service worker"),
+            pytest.param("GET", CARRIED, False, False, id="a link with download"),
             pytest.param("GET", {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"} | HTML, False, False, id="image"),
             pytest.param("GET", {"Sec-Fetch-Mode": "cors", "Accept": "*/*"}, False, False, id="mode alone"),
             pytest.param("GET", {"Sec-Fetch-Dest": "document"} | HTML, False, False, id="destination alone"),
