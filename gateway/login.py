@@ -49,8 +49,8 @@ async def login(request: web.Request) -> web.StreamResponse:
         raise LoginFailed("blocked", return_to=return_to, user_id=_blocked_member(parts, asked))
     if asked.reason in ("renew", "stale", "unverified") and (answer := await renewal.renew(parts, asked, request, return_to)):
         return answer
-    if not asked.original and not again and session_at_hand(parts, asked.session, asked.site):
-        return redirect(return_to)
+    if not asked.original and not again and (answer := await _straight_on(parts, asked, request, return_to)):
+        return answer
     return _stop(parts, asked, request, return_to, again) or start(parts, asked, request, return_to, again=again)
 
 
@@ -60,9 +60,22 @@ async def enter(request: web.Request) -> web.StreamResponse:
     asked = Asked.of(request, parts)
     return_to = _return_to(parts, asked, request.query.get("to", ""))
     in_wecom = client_of(asked.user_agent) in ("wecom", "private")
-    if not in_wecom and session_at_hand(parts, asked.session, asked.site):
-        return redirect(return_to)
+    if not in_wecom and (answer := await _straight_on(parts, asked, request, return_to)):
+        return answer
     return _stop(parts, asked, request, return_to, in_wecom) or start(parts, asked, request, return_to, again=in_wecom)
+
+
+async def _straight_on(parts: Parts, asked: Asked, request: web.Request, return_to: str) -> web.StreamResponse | None:
+    """For who has a session: there at once, the member read again first where a script or a form may have been refused
+    for want of that. None where a sign-in is due."""
+    reason = renewal.wanted(parts, asked)
+    if reason and (answer := await renewal.renew(parts, replace(asked, reason=reason), request, return_to)):
+        return answer
+    if not session_at_hand(parts, asked.session, asked.site):
+        return None
+    if reason:
+        raise LoginFailed("wecom-unreachable", message=f"read twice within a minute, and still {reason}", return_to=return_to)
+    return redirect(return_to)
 
 
 def redirect(url: str, status: int = 303) -> web.Response:

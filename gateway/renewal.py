@@ -26,6 +26,24 @@ _MUST_BE_READ = {"stale": "wecom-unreachable", "unverified": "unverified"}
 """Why the check refused what no put-off session cures, and what to say when WeCom does not answer."""
 
 
+def wanted(parts: Parts, asked: Asked) -> str:
+    """Why the check may refuse a session that is not over: ``stale``, ``unverified``; empty where nothing stands against it.
+
+    A navigation is renewed where it is refused; a script or a form cannot be, and comes here by its ``login_url``.
+    """
+    presence, accounts = parts.sessions.presence, parts.sessions.accounts
+    try:
+        session = parts.sessions.open(asked.session, site=asked.site.name)
+    except SignInNeeded:
+        return ""
+    if not session.renewable or parts.standing.ended(session):
+        return ""
+    told = session.account or accounts.looked_at(session.site, session.attributes)
+    if not told or parts.rules.lacks(session) or session.read < parts.standing.stale_until(session.user_id):
+        return "stale"
+    return "unverified" if session.read < presence.unread_before and presence.unverified(session) else ""
+
+
 async def renew(parts: Parts, asked: Asked, request: web.Request, return_to: str) -> web.StreamResponse | None:
     """Answer the navigation that the check refused as ``renew``, ``stale`` or ``unverified``: a fresh cookie, and back there.
 

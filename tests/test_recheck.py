@@ -395,6 +395,25 @@ async def test_close(browse: Browse, closing: Gateway, sandbox: Sandbox, clock: 
     assert (opened.status, await verdict(browser)) == (200, "")
 
 
+async def test_close_and_a_form(browse: Browse, closing: Gateway, sandbox: Sandbox, clock: Clock) -> None:
+    """A form's second window says why the door is closed, and opens it once WeCom answers; it does not just lead back."""
+    browser = browse("zhangsan", at=closing)
+    await browser.open(HOME)
+    trouble = sandbox.state.fault("user/get", kind="reset")
+    clock.advance(EVERY_S)
+    await noticed(browser, closing)
+    clock.advance(3600)
+    await noticed(browser, closing)
+    link = (await browser.submit(HOME)).links[0]
+    page = await browser.open(link)
+    sandbox.state.faults.remove(trouble)
+    clock.advance(60)
+    opened = await browser.open(link)
+
+    assert (page.status, page.reason) == (503, "unverified")
+    assert (opened.status, (await browser.submit(HOME)).status) == (200, 200)
+
+
 async def test_close_opens_by_itself(browse: Browse, closing: Gateway, sandbox: Sandbox, clock: Clock) -> None:
     """A script that nobody reloads is let in again by the background."""
     browser = browse("zhangsan", at=closing)

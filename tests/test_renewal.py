@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -453,3 +454,81 @@ async def test_stale_and_wecom_down(stale: Browser, sandbox: Sandbox) -> None:
     assert (page.status, page.reason) == (503, "wecom-unreachable")
     assert SESSION not in page.cookies_set
     assert (await stale.open(page.links[0])).url == f"{REPORT}#"
+
+
+def login_url(refused: Page) -> str:
+    """Where a script's 401, or the page that a form gets, sends the person."""
+    is_json = refused.headers["Content-Type"].startswith("application/json")
+    return str(json.loads(refused.text)["login_url"]) if is_json else refused.links[0]
+
+
+@pytest.mark.parametrize("kind, end", [("fetch", HOME), ("form", "http://localhost:8080/_wecom/done")])
+async def test_stale_and_no_navigation(stale: Browser, sandbox: Sandbox, kind: str, end: str) -> None:
+    """A script that follows its ``login_url``, and a form's second window, have the member read again: no visit to WeCom."""
+    before, refused = visits(sandbox), await stale.submit(REPORT, kind)
+    page = await stale.open(login_url(refused))
+    again = await stale.submit(REPORT, kind)
+
+    assert (refused.status, page.url, again.status) == (401, end, 200)
+    assert visits(sandbox) == before
+
+
+@pytest.mark.parametrize("kind", ["fetch", "form"])
+async def test_a_rule_newer_than_the_session(
+    browse: Browse, gateway: Gateway, make_config: MakeConfig, clock: Clock, kind: str
+) -> None:
+    """So it is where the session did not look at the rule's tag: led back as it is, a script would be refused without end."""
+    browser = browse("wangwu")
+    await browser.open(HOME)
+    await gateway.reload(make_config(tags=[1]))
+    clock.advance(1)
+    refused = await browser.submit(REPORT, kind, rule="tag:1")
+    await browser.open(login_url(refused))
+
+    assert refused.status == 401
+    assert (await browser.submit(REPORT, kind, rule="tag:1")).status == 200
+
+
+async def test_an_account_newer_than_the_session(browse: Browse, gateway: Gateway, make_config: MakeConfig, clock: Clock) -> None:
+    """And where it did not look at what the application now knows people by."""
+    browser = browse("zhangsan")
+    await browser.open(HOME)
+    await gateway.reload(make_config(account="extattr:工号"))
+    clock.advance(1)
+    refused = await browser.submit(REPORT)
+    await browser.open(login_url(refused))
+
+    assert refused.status == 401
+    assert (await browser.submit(REPORT)).headers["X-WeCom-Account"] == "10001"
+
+
+async def test_what_stays_unread_ends_the_rounds(
+    browse: Browse, gateway: Gateway, make_config: MakeConfig, sandbox: Sandbox, clock: Clock
+) -> None:
+    """Where the tag cannot be read, a script is led back twice, and then a page says so: no round without end."""
+    browser = browse("wangwu")
+    await browser.open(HOME)
+    clock.advance(60)
+    sandbox.state.fault("tag/get", kind="reset")
+    await gateway.reload(make_config(tags=[1]))
+    pages = []
+    for _ in range(4):
+        clock.advance(1)
+        pages.append(await browser.open(login_url(await browser.get(REPORT, "fetch", rule="tag:1"))))
+
+    assert [page.reason for page in pages] == ["", "", "wecom-unreachable", "wecom-unreachable"]
+
+
+async def test_given_sessions_are_not_read_again(browse: Browse, gateway: Gateway, clock: Clock, sandbox: Sandbox) -> None:
+    """One that an operator gave cannot be: a sign-in is due."""
+    browser = browse("zhangsan")
+    await browser.open(HOME)
+    session = session_of(browser, gateway)
+    given = replace(session, renewed=session.ends)
+    browser.set_session(HOME, gateway.live.now.sessions.seal(given))
+    clock.advance(60)
+    gateway.live.now.standing.outdate("zhangsan", clock())
+    before, refused = visits(sandbox), await browser.get(REPORT, "fetch")
+    page = await browser.open(login_url(refused))
+
+    assert (refused.reason, page.status, visits(sandbox)) == ("stale", 200, before + 1)
