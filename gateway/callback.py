@@ -17,7 +17,7 @@ from gateway.login import redirect, session_at_hand
 from gateway.once import REMEMBERED_S, among_processes
 from gateway.sealing import Forged
 from gateway.session import Session
-from gateway.signin import HandOver, SignIn, is_state
+from gateway.signin import HandOver, SignIn, begun, is_state
 from gateway.urls import client_of
 
 OUTCOME = "outcome"
@@ -61,6 +61,8 @@ def _sign_in(parts: Parts, asked: Asked, request: web.Request) -> SignIn:
     if not is_state(state) or request.query.get("state", state) != state:
         raise LoginFailed("bad-request", message="the state in path and query differ")
     value = cookies.received(request, cookies.sign_in_name(asked.site))
+    if not value and parts.clock() >= begun(state) + cookies.SIGN_IN_KEPT_S:
+        raise LoginFailed("sign-in-expired", message="by now the cookie of its sign-in is gone")
     if not value:
         raise LoginFailed("no-cookie", message="the callback came without the cookie of its sign-in")
     browser = cookies.received(request, cookies.browser_name(asked.site))

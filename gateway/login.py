@@ -167,7 +167,7 @@ def start(
     now = int(parts.clock())
     cookie = cookies.received(request, cookies.browser_name(asked.site))
     browser = browser_nonce(parts.sealer, cookie, address=asked.address, user_agent=asked.user_agent, now=now)
-    sign_in = SignIn(new_state(), asked.site.name, asked.origin.host, return_to, browser, now, again, onward)
+    sign_in = SignIn(new_state(now), asked.site.name, asked.origin.host, return_to, browser, now, again, onward)
     value = sign_in.seal(parts.sealer)
     if len(value) > MAX_COOKIE_BYTES:
         log.warning("return address of %s bytes is too long to be kept: %s…", len(return_to), return_to[:200])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import string
@@ -134,9 +135,14 @@ class HandOver:
         return hand_over
 
 
-def new_state() -> str:
-    """32 letters and digits: WeCom allows no others (document 91022)."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(32))
+def new_state(now: float) -> str:
+    """32 letters and digits, WeCom allows no others (document 91022): when it began (Unix seconds), then chance."""
+    return f"{int(now):010d}" + "".join(secrets.choice(_ALPHABET) for _ in range(22))
+
+
+def begun(state: str) -> float:
+    """When the sign-in *state* began by its own word, which nobody signed: good for saying why its cookie is gone."""
+    return int(state[:10]) if state[:10].isdecimal() else math.inf
 
 
 def is_state(text: str) -> bool:

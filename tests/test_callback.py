@@ -246,14 +246,14 @@ async def test_older_than_ten_minutes(browse: Browse, clock: Clock, sandbox: San
 
 
 async def test_older_than_the_cookie(browse: Browse, clock: Clock) -> None:
-    """After an hour nothing of a sign-in is left in the browser."""
+    """After an hour nothing of a sign-in is left in the browser; whoever scans then reads that it took too long."""
     browser = browse("zhangsan")
     callback = await browser.bring_code(REPORT)
     clock.advance(3600)
 
     page = await browser.get(callback)
 
-    assert (page.status, page.reason) == (400, "no-cookie")
+    assert (page.status, page.reason) == (400, "sign-in-expired")
     assert browser.names(callback) == set()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from gateway.signin import (
     Begin,
     HandOver,
     SignIn,
+    begun,
     browser_nonce,
     is_state,
     new_state,
@@ -223,10 +225,15 @@ class TestState:
 
     def test_new_states_are_letters_and_digits_and_differ(self) -> None:
         """32 letters and digits, never the same twice."""
-        states = {new_state() for _ in range(1000)}
+        states = {new_state(1_800_000_000.9) for _ in range(1000)}
 
         assert len(states) == 1000
         assert all(re.fullmatch("[A-Za-z0-9]{32}", state) and is_state(state) for state in states)
+
+    def test_states_say_when_they_began(self) -> None:
+        """To the second; what is no state of ours never began."""
+        assert begun(new_state(1_800_000_000.9)) == 1_800_000_000
+        assert begun("A1" * 16) == math.inf
 
     @pytest.mark.parametrize(
         "text", ["", "A1" * 15, "A1" * 17, STATE[:-1] + "-", STATE + "\n", "é" * 32, "../" + STATE[3:], STATE[:-1] + "\uff11"]
