@@ -101,6 +101,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
         later = "" if await trail.signed_out(parts, asked, session, everywhere=everywhere) or not everywhere else "?later=1"
     response = redirect(asked.origin.url(f"{PREFIX}/logout{later}"))
     cookies.sign_out(response, asked.site)
+    response.headers["Clear-Site-Data"] = '"cache"'  # or Back would show the pages of who signed out; browsers heed it on https
     return response
 
 

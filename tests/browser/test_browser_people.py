@@ -40,6 +40,18 @@ async def test_signing_out_asks_before_and_after(stand: Stand, page: Page) -> No
     assert page.url == stand.url("home", "/report?a=%26#2")
 
 
+async def test_going_back_after_signing_out_shows_nothing(stand: Stand, page: Page) -> None:
+    """The browser forgets what it kept of the site: who presses Back at a shared computer sees no page of the one before."""
+    await sign_in(page, stand)
+    await page.goto(stand.url("home", "/_wecom/logout"))
+    await page.click(".button:not(.second)")
+    await says(page, "已退出登录")
+    await page.evaluate("history.go(-2)")
+    await page.wait_for_url(stand.url("home", "/start"))
+
+    await says(page, "已退出登录")
+
+
 async def test_signing_out_in_the_client_lasts(stand: Stand, new_context: NewContext) -> None:
     """Inside WeCom, where signing in is silent, whoever signed out stays so until they press "sign in"."""
     context = await new_context(stand, user_agent=WECOM)
