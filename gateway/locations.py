@@ -49,18 +49,19 @@ class Found:
 
 
 def find(path: Path, uri: str, host: str = "") -> Found:
-    """Find the location of *uri* in the nginx.conf at *path*; *host* chooses the server where there are several."""
-    host = re.sub(r":[0-9]+$", "", host)
+    """Find the location of *uri* in the nginx.conf at *path*; *host*, a name with a port or without, chooses the server."""
     http = [each for each in _read(path) if each["directive"] == "http"]
     blocks = [inner for each in http for inner in each["block"]]
-    server = _server([each for each in blocks if each["directive"] == "server"], host, path)
+    servers = [each for each in blocks if each["directive"] == "server"]
+    name, port = re.fullmatch(r"(.*?)(?::([0-9]+))?", host.casefold(), re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    server = _server(servers, name, port, path)
     locations, _ = _chain(server["block"], _normal(uri))
     location, chain = locations[-1] if locations else None, [server, *locations]
     return Found(
         server=f"server {' '.join(_names(server)) or '_'} ({_place(server)})",
         location=f"location {' '.join(location['args'])} ({_place(location)})" if location else "no location: the server itself",
         question=_question([blocks, *(each["block"] for each in chain)]),
-        notes=tuple(_notes(chain)),
+        notes=(*_notes(chain), *(_twins(servers, server, name) if port not in _ports(server) else ())),
     )
 
 
@@ -96,19 +97,55 @@ def _names(server: Directive) -> list[str]:
     return [name for each in server["block"] if each["directive"] == "server_name" for name in each["args"]]
 
 
-def _server(servers: list[Directive], host: str, path: Path) -> Directive:
+def _ports(server: Directive) -> tuple[str, ...]:
+    addresses = [str(each["args"][0]) for each in server["block"] if each["directive"] == "listen"] or ["80"]
+    return tuple({found[1] if (found := re.search(r"(?:^|:)([0-9]+)$", each)) else "80": None for each in addresses})
+
+
+def _asks(server: Directive) -> bool:
+    return any(_all(server["block"], "auth_request"))
+
+
+def _server(servers: list[Directive], host: str, port: str, path: Path) -> Directive:
+    """The server that answers *host* at *port*; without a port rather one that asks: :func:`_twins` names the others."""
+    heard = [each for each in servers if port in _ports(each)]
+    ports = {port} if heard else {port for each in servers for port in _ports(each)}  # else something before nginx has that port
     if host:
-        best = max(servers, key=lambda each: _fits(_names(each), host.casefold()), default=None)
-        if best is not None and _fits(_names(best), host.casefold()) > 0:
-            return best
+        found = [_at(servers, host, each) for each in sorted(ports, key=int)]
+        found = [each for each in found if _fits(_names(each), host)] or (heard if len(heard) == 1 else [])
+        found = sorted([each for each in found if _asks(each)] or found, key=lambda each: -_fits(_names(each), host))
     else:
-        servers = [each for each in servers if any(_all(each["block"], "auth_request"))] or servers
-        if len(servers) == 1:
-            return servers[0]
-    known = ", ".join(f"{' '.join(_names(each)) or '_'} ({_place(each)})" for each in servers[:20])
+        found = [each for each in heard or servers if _asks(each)] or heard or servers
+    if found and (host or len(found) == 1):
+        return found[0]
+    known = ", ".join(f"{_called(each)} ({_place(each)})" for each in servers[:20])
     if not servers:
         raise CannotTell(f"{path}: no server block")
     raise CannotTell(f"no server is named {host!r}; there are: {known}" if host else f"several servers; say --host: {known}")
+
+
+def _at(servers: list[Directive], host: str, port: str) -> Directive:
+    """The best name of those that listen there, else the port's default, as nginx chooses."""
+    heard = [each for each in servers if port in _ports(each)]
+    return max(heard, key=lambda each: (_fits(_names(each), host), _is_default(each)))
+
+
+def _is_default(server: Directive) -> bool:
+    return any(each["directive"] == "listen" and "default_server" in each["args"] for each in server["block"])
+
+
+def _called(server: Directive) -> str:
+    return f"{' '.join(_names(server)) or '_'}:{','.join(_ports(server))}"
+
+
+def _twins(servers: list[Directive], chosen: Directive, host: str) -> Iterator[str]:
+    """Who answers the same name at another port, by rules of its own; one that only redirects opens nothing."""
+    name = host or next(iter(_names(chosen)), "")
+    for port in dict.fromkeys(port for each in servers for port in _ports(each) if port not in _ports(chosen)):
+        other = _at(servers, name, port)
+        met = _fits(_names(other), name) or port in ("80", "443")  # where a browser comes by itself
+        if met and not any(each["directive"] == "return" for each in other["block"]):
+            yield f"server {_called(other)} ({_place(other)}) answers {name}:{port}, by rules of its own: --host {name}:{port}"
 
 
 def _fits(names: list[str], host: str) -> int:

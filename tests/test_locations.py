@@ -169,6 +169,60 @@ def test_the_place_is_told(site: Path) -> None:
     assert [note.partition(" (")[0] for note in found.notes] == ["rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
 
 
+PORTS = """
+events {}
+http {
+    server { listen 80; listen [::]:80; server_name oa.example.com; return 301 https://$host$request_uri; }
+    server { listen 443 ssl; server_name oa.example.com; location / { auth_request /_wecom/auth/leader; } }
+    server { listen 10.0.0.1:443 ssl; server_name wiki.example.com; location / { auth_request /_wecom/auth; } }
+    server { server_name wiki.example.com; location / { } }
+    server { listen 8443 ssl; server_name wiki.example.com; location / { auth_request off; } }
+    server { listen 127.0.0.1:8080; location / { auth_request /_wecom/auth/tag:7; } }
+    server { listen 443 ssl; server_name *.example.com; location / { } }
+    server { listen 81; server_name x.example.com; location / { } }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "host, line, twins",
+    [
+        ("oa.example.com", 5, []),
+        ("oa.example.com:80", 4, []),
+        ("OA.example.com:443", 5, []),
+        ("oa.example.com:9443", 5, []),
+        ("wiki.example.com", 6, ["server wiki.example.com:80 (7)", "server wiki.example.com:8443 (8)"]),
+        ("wiki.example.com:9443", 6, ["server wiki.example.com:80 (7)", "server wiki.example.com:8443 (8)"]),
+        ("wiki.example.com:443", 6, []),
+        ("wiki.example.com:80", 7, []),
+        ("wiki.example.com:8443", 8, []),
+        ("x.example.com", 11, ["server *.example.com:443 (10)"]),
+        (":8080", 9, []),
+        ("old.internal:8080", 9, []),
+    ],
+)
+def test_a_name_on_several_ports(tmp_path: Path, host: str, line: int, twins: list[str]) -> None:
+    """Each port is a server of its own; without a port the one that asks is shown, and whoever else would answer is named."""
+    (tmp_path / "nginx.conf").write_text(PORTS)
+    found = find(tmp_path / "nginx.conf", "/x", host)
+
+    assert found.server.endswith(f"nginx.conf:{line})")
+    told = [note.partition(" answers ")[0] for note in found.notes if "by rules of its own" in note]
+    assert [note.replace(f"{tmp_path}/nginx.conf:", "") for note in told] == twins
+
+
+@pytest.mark.parametrize("sites, twin", [("", True), ("return 301 https://oa;", False)], ids=["open", "redirects"])
+def test_port_80_s_default_is_a_twin(tmp_path: Path, sites: str, twin: bool) -> None:
+    """Whoever listens on 80 by default answers the protected site's name there, too, unless all it does is redirect."""
+    default = f"server {{ listen 80 default_server; {sites} location / {{ }} }} server {{ server_name b; return 404; }}"
+    asking = "server { listen 443 ssl; server_name oa; location / { auth_request /_wecom/auth; } }"
+    (tmp_path / "nginx.conf").write_text(f"events {{}}\nhttp {{ {asking} {default} }}")
+    found = find(tmp_path / "nginx.conf", "/x")
+
+    assert found.rule == ""
+    assert [note.endswith("answers oa:80, by rules of its own: --host oa:80") for note in found.notes] == [True] * twin
+
+
 REWRITES = "if (!-e $request_filename) { rewrite ^ /index.php last; } rewrite ^/a /b; if ($host) { set $x 1; }"
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--rule", help="With --who: a rule's name, or what stands after /_wecom/auth/: department:12/user:lisi.")
 @click.option("--uri", help="With --nginx: the rule of the location that answers this address.")
 @click.option("--nginx", "nginx_conf", type=click.Path(path_type=Path, dir_okay=False), help="Usually /etc/nginx/nginx.conf.")
-@click.option("--host", default="", help="With --uri: the server's name, where there are several.")
+@click.option("--host", default="", help="With --uri: the server's name, where there are several; with a port, the one there.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def check(
     config_path: Path | None,
