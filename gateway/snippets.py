@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from gateway.config import Config
@@ -23,21 +22,37 @@ def folder() -> Path:
     return next(each for each in FOLDERS if each.is_dir())
 
 
+def misplaced(target: Path) -> str:
+    """Why the snippets cannot be in *target*, or nothing: nginx's own folder has a ``fastcgi.conf`` that its sites use."""
+    if (target / "nginx.conf").exists() or (target / "mime.types").exists():
+        return f"{target} is nginx's own folder; the snippets take one of theirs in it: {target / 'wecom'}"
+    if target.absolute().name in ("conf.d", "sites-available", "sites-enabled"):
+        return f"{target}: nginx reads whole sites there; the snippets take a folder beside it: {target.parent / 'wecom'}"
+    return ""
+
+
 def install(target: Path, config: Config | None) -> list[Path]:
-    """Copy the snippets to *target*; an ``upstream.conf`` there is kept unless *config* says what belongs in it."""
+    """Copy the snippets to *target*; what is the operator's there is kept, but an ``upstream.conf`` that *config* tells of."""
     target.mkdir(parents=True, exist_ok=True)
     written = []
     for source in sorted(folder().rglob("*")):
         place = target / source.relative_to(folder())
         if source.is_dir():
             place.mkdir(exist_ok=True)
-        elif source.name != "upstream.conf" or config is not None or not place.exists():
-            if source.name == "upstream.conf" and config is not None:
-                place.write_text(upstream(config), "utf-8")
-            else:
-                shutil.copyfile(source, place)
+        elif (text := _renewed(source, place, config)) is not None:
+            place.write_bytes(text)
             written.append(place)
     return written
+
+
+def _renewed(source: Path, place: Path, config: Config | None) -> bytes | None:
+    if source.name == "upstream.conf" and config is not None:
+        return upstream(config).encode()
+    if place.exists() and (source.name == "upstream.conf" or source.parent.name == "examples"):
+        return None
+    text = source.read_bytes()
+    own = _CACHE_PATH.search(place.read_bytes()) if source.name == "cache.conf" and place.exists() else None
+    return _CACHE_PATH.sub(own[0].replace(b"\\", rb"\\"), text) if own else text
 
 
 def differing(target: Path) -> list[str]:

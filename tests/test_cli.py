@@ -153,6 +153,46 @@ def test_nginx_install_keeps_what_the_operator_edited(tmp_path: Path) -> None:
     assert str(tmp_path / "upstream.conf") not in found.stdout
 
 
+def test_nginx_install_keeps_the_cache_s_path_and_examples(tmp_path: Path) -> None:
+    """So a new release changes no site that is an example edited in its place, and no path that keeps two nginx apart."""
+    wecom_gateway("nginx", "install", tmp_path)
+    cache, example = tmp_path / "cache.conf", tmp_path / "examples" / "php.conf"
+    mine = cache.read_text("utf-8").replace("_path /run/wecom-cache", "_path /run/other")
+    cache.write_text(mine.replace("inactive=10m", "inactive=11m"), "utf-8")
+    example.write_text("# mine\n")
+    found = wecom_gateway("nginx", "install", tmp_path)
+
+    assert cache.read_text("utf-8") == mine
+    assert "_path /run/other" in mine
+    assert example.read_text() == "# mine\n"
+    assert str(example) not in found.stdout
+
+
+@pytest.mark.parametrize("command", ["install", "check"])
+@pytest.mark.parametrize("name, why", [("nginx", "nginx's own folder"), ("nginx/conf.d", "whole sites")])
+def test_nginx_install_leaves_nginx_s_own_files_alone(tmp_path: Path, command: str, name: str, why: str) -> None:
+    """nginx's ``fastcgi.conf`` is not ours to write, or to recommend writing; the folder that is meant is named."""
+    (tmp_path / "nginx" / "conf.d").mkdir(parents=True)
+    (tmp_path / "nginx" / "nginx.conf").touch()
+    (tmp_path / "nginx" / "fastcgi.conf").write_text("# nginx's\n")
+    found = wecom_gateway("nginx", command, tmp_path / name)
+
+    assert found.returncode == 1
+    assert why in found.stderr
+    assert found.stderr.endswith(f": {tmp_path}/nginx/wecom\n")
+    assert sorted(path.name for path in (tmp_path / "nginx").rglob("*")) == ["conf.d", "fastcgi.conf", "nginx.conf"]
+    assert (tmp_path / "nginx" / "fastcgi.conf").read_text() == "# nginx's\n"
+
+
+def test_nginx_install_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """One line that names the file and why."""
+    (tmp_path / "cache.conf").mkdir()
+    found = wecom_gateway("nginx", "install", tmp_path)
+
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr == f"Error: {tmp_path}/cache.conf: cannot be read or written: Is a directory\n"
+
+
 def test_nginx_check_finds_what_is_not_ours(tmp_path: Path) -> None:
     """A snippet of another version and a missing one are named, with what renews them; what is the operator's is not."""
     wecom_gateway("nginx", "install", tmp_path)
@@ -172,7 +212,7 @@ def test_nginx_check_finds_what_is_not_ours(tmp_path: Path) -> None:
         f"Error: {tmp_path}/cache.conf: is not the one that belongs to this gateway",
         f"{tmp_path}/member.conf: is not the one that belongs to this gateway",
         f"{tmp_path}/pages.conf: is missing",
-        f"to fix: `wecom-gateway nginx install {tmp_path}`, then `nginx -t && nginx -s reload`; upstream.conf is kept",
+        f"to fix: `wecom-gateway nginx install {tmp_path}`, then `nginx -t && nginx -s reload`; what is yours is kept",
     ]
 
 
@@ -193,7 +233,7 @@ def test_nginx_check_of_an_unreadable_snippet(tmp_path: Path) -> None:
     (tmp_path / "member.conf").mkdir()
     found = wecom_gateway("nginx", "check", tmp_path)
 
-    assert (found.returncode, found.stderr) == (1, f"Error: {tmp_path}/member.conf: cannot be read: Is a directory\n")
+    assert (found.returncode, found.stderr) == (1, f"Error: {tmp_path}/member.conf: cannot be read or written: Is a directory\n")
 
 
 def test_nginx_install_fits_the_settings(tmp_path: Path) -> None:

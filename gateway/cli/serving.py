@@ -7,6 +7,8 @@ import logging
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,10 @@ def nginx_install(directory: Path, config_path: Path | None) -> None:
     from gateway.loading import load
     from gateway.snippets import install
 
-    for path in install(directory, load(config_path) if config_path else None):
-        click.echo(path)
+    config = load(config_path) if config_path else None
+    with _in_place(directory):
+        for path in install(directory, config):
+            click.echo(path)
 
 
 @nginx.command("check")
@@ -61,14 +65,25 @@ def nginx_check(directory: Path) -> None:
     """Say which snippets in DIRECTORY are not those of this gateway; upstream.conf and the cache's path are yours."""
     from gateway.snippets import differing
 
-    try:
+    with _in_place(directory):
         found = differing(directory)
-    except OSError as error:
-        raise click.ClickException(f"{error.filename}: cannot be read: {error.strerror}") from None
     if found:
-        fix = f"to fix: `wecom-gateway nginx install {directory}`, then `nginx -t && nginx -s reload`; upstream.conf is kept"
+        fix = f"to fix: `wecom-gateway nginx install {directory}`, then `nginx -t && nginx -s reload`; what is yours is kept"
         raise click.ClickException("\n".join([*found, fix]))
     click.echo(f"{directory}: the snippets of this gateway, version {__version__}")
+
+
+@contextmanager
+def _in_place(directory: Path) -> Iterator[None]:
+    """No folder but one of their own is written to or recommended; what cannot be read or written is said."""
+    from gateway.snippets import misplaced
+
+    try:
+        if why := misplaced(directory):
+            raise click.ClickException(why)
+        yield
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: cannot be read or written: {error.strerror}") from None
 
 
 def _run(coroutine: Any) -> None:
