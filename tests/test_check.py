@@ -128,6 +128,17 @@ async def test_mistakes(run: Run, settings: Path, rule: str, told: str) -> None:
     assert err.count(told.removeprefix("settings: ")) == 1, "told once"
 
 
+async def test_wecom_that_cannot_be_reached_is_a_warning(run: Run, settings: Path, sandbox: Sandbox) -> None:
+    """What the gateway would log is told in the command's own words, and once."""
+    settings.write_text(settings.read_text("utf-8").replace(sandbox.url, "http://127.0.0.1:1"), "utf-8")
+
+    status, _, err = await run()
+
+    assert status == 0
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+    assert err.count("warning: departments and tags cannot be read: cannot connect to WeCom at 127.0.0.1:1") == 1
+
+
 async def test_what_the_app_does_not_see(run: Run, settings: Path) -> None:
     """A department or tag that the app does not see is a warning that names its rule."""
     settings.write_text(settings.read_text("utf-8").replace("[rules]", '[rules]\nx = ["department:8", "tag:77"]'), "utf-8")

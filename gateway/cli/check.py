@@ -46,7 +46,8 @@ def check(
     from gateway.loading import load
 
     _usage(who, rule, uri, nginx_conf)
-    logging.getLogger("wecom_gateway").addHandler(logging.NullHandler())  # what is logged is said below
+    for name in ("wecom_gateway", "gateway.wecom"):
+        logging.getLogger(name).addHandler(logging.NullHandler())  # what is logged is said below
     found = _location(nginx_conf, uri, host) if nginx_conf and uri else None
     config = load(config_path)
     if who is None and found is None:
