@@ -146,7 +146,8 @@ def _joined(parts: list[Criterion] | tuple[Criterion, ...]) -> Criterion:
 
 def _rule_name(text: str) -> str:
     if not NAME.fullmatch(text):
-        raise ValueError(f"no rule is named {text!r}")
+        typed = "; '：' is a full-width colon, ':' is needed (半角)" if "：" in text else ""
+        raise ValueError(f"no rule is named {text!r}{typed}")
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -65,14 +66,26 @@ def from_mapping(table: Mapping[str, Any], environment: Mapping[str, str] = os.e
 def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    text = ""
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))  # Windows editors put a mark in front
+        text = path.read_text("utf-8-sig")  # Windows editors put a mark in front
+        return tomllib.loads(text)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8; save it as UTF-8"]) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError([f"{path}: is not TOML: {error}"]) from None
+        raise ConfigError([f"{path}: is not TOML: {error}{_full_width(text, str(error))}"]) from None
+
+
+def _full_width(text: str, told: str) -> str:
+    """The sign at the place that was *told*, where an input method put another like it; at a line's end the last quote."""
+    place = re.search(r"line ([0-9]+), column ([0-9]+)", told)
+    if not place:
+        return ""
+    line, column = text.replace("\r\n", "\n").split("\n")[int(place[1]) - 1], int(place[2])
+    sign = line[column - 1 : column] or "".join(re.findall("[”’＂＇]", line)[-1:])
+    return "" if sign.isascii() else f"; {sign!r} there is no sign of TOML: type \" ' = , # [ ] and blanks in half width (半角)"
 
 
 def _settable() -> dict[str, tuple[str, ...]]:
@@ -96,7 +109,9 @@ def _apply_environment(table: dict[str, Any], environment: Mapping[str, str]) ->
             continue
         place = places.get(name.removeprefix(ENVIRONMENT))
         if place is None:
-            problems.append(f"environment {name}: no such setting")
+            near = get_close_matches(name.removeprefix(ENVIRONMENT), places, 1, 0.75)
+            meant = "".join(f"; is it meant to be {ENVIRONMENT}{each}?" for each in near)
+            problems.append(f"environment {name}: no such setting{meant}")
             continue
         target: Any = table
         for step in place[:-1]:

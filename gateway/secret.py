@@ -51,6 +51,9 @@ def _read_file(table: dict[str, Any], name: str, prefix: str) -> list[str]:
         return []
     if name in table:
         return [f"{prefix}{name}_file: give either {name} or {name}_file, not both"]
+    if not str(path).startswith("/"):  # a secret put here by mistake is not printed
+        table[name] = UNREAD
+        return [f"{prefix}{name}_file: a whole path is needed, from / on: a service starts in another folder than you do"]
     try:
         table[name] = Path(str(path)).read_text("utf-8-sig").strip()
         why = "" if table[name] else "is empty"
@@ -58,9 +61,8 @@ def _read_file(table: dict[str, Any], name: str, prefix: str) -> list[str]:
         why = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8 text'}"
     if not why:
         return []
-    shown = path if "/" in str(path) else "the file"  # a secret put here by mistake is not printed
     table[name] = UNREAD
-    return [f"{prefix}{name}_file: {shown} {why}"]
+    return [f"{prefix}{name}_file: {path} {why}"]
 
 
 def _names_of_files(table: dict[str, Any], secret: str, prefix: str) -> list[str]:

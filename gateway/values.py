@@ -113,6 +113,8 @@ def _address(value: Any, _: Any = None) -> Address:
         ip_address(host.strip("[]"))
     except ValueError:
         raise ValueError("the host must be an IP address, like 127.0.0.1 or 0.0.0.0") from None
+    if ":" in host and not re.fullmatch(r"\[.*\]", host):  # nginx could not read it in upstream.conf
+        raise ValueError(f"an IPv6 address stands in brackets, like [::1]:9180, not {text!r}")
     return Address(text)
 
 

@@ -240,6 +240,8 @@ class TestMistakes:
             ("wecom", {"timeout": 0}, "wecom.timeout: 1s at least"),
             ("listen", {"check": "9180"}, "listen.check: an address like 127.0.0.1:9180 or unix:/run/"),
             ("listen", {"check": "127.0.0.1:0"}, "listen.check: an address like"),
+            ("listen", {"check": "::1:9180"}, "listen.check: an IPv6 address stands in brackets, like [::1]:9180, not"),
+            ("listen", {"check": "[::1:9180"}, "listen.check: an IPv6 address stands in brackets"),
             ("listen", {"check": "127.0.0.1:65536"}, "listen.check: an address like"),
             ("listen", {"check": "127.0.0.1:٨٠"}, "listen.check: an address like"),
             ("listen", {"check": "example.com:80"}, "listen.check: the host must be an IP address"),
@@ -248,6 +250,7 @@ class TestMistakes:
             ("wecom", {"ca_file": "/no/such.pem"}, "wecom.ca_file: /no/such.pem cannot be read: No such file or directory"),
             ("store", "rediss://r?cert_file=/no/such.pem", "store: cert_file: /no/such.pem cannot be read: No such file or"),
             ("syslog_ca_file", "a\x00b", "syslog_ca_file: a\x00b cannot be read: "),
+            ("rules", {"a": "user：b"}, "rules.a: no rule is named 'user：b'; '：' is a full-width colon, ':' is needed (半角)"),
             ("rules", {"a b": "leader"}, "rules.a b: a rule's name has letters, digits, - and _ only"),
             ("callback_site", "erp", "callback_site: no site is named 'erp'; there are: default"),
             ("site", SITES, "public_url: give either public_url or site, not both"),
@@ -465,10 +468,17 @@ class TestEnvironment:
         """Only names with our prefix are looked at."""
         assert made(environment={"HOME": "/", "SIGNING_KEY": "x", "wecom_gateway_agent_id": "x"}) == made()
 
-    @pytest.mark.parametrize("name", ["NONSENSE", "SITE", "AGENTID", "SESSION", "SESSION_NONSENSE", ""])
+    @pytest.mark.parametrize("name", ["NONSENSE", "SITE", "RULES", "SESSION", "SESSION_NONSENSE", ""])
     def test_unknown_variables_are_mistakes(self, name: str) -> None:
         """A variable with our prefix that sets nothing is a mistake, not a silence."""
         assert mistake(LEAST, {f"WECOM_GATEWAY_{name}": "x"}) == f"environment WECOM_GATEWAY_{name}: no such setting"
+
+    @pytest.mark.parametrize("name, meant", [("AGENTID", "AGENT_ID"), ("PUBLIC_ULR", "PUBLIC_URL"), ("STOR", "STORE")])
+    def test_a_variable_that_is_nearly_right(self, name: str, meant: str) -> None:
+        """The variable that an unknown one resembles is told."""
+        told = f"environment WECOM_GATEWAY_{name}: no such setting; is it meant to be WECOM_GATEWAY_{meant}?"
+
+        assert mistake(LEAST, {f"WECOM_GATEWAY_{name}": "x"}) == told
 
     def test_a_wrong_value_is_told_by_its_setting(self) -> None:
         """A wrong value in the environment is told like one in the file."""
@@ -528,6 +538,28 @@ class TestFiles:
 
         assert [line.startswith(f"{tmp_path}/gateway.toml: {problem}") for line in caught.value.problems] == [True]
 
+    @pytest.mark.parametrize(
+        "text, sign",
+        [
+            ("corp_id = “ww1”", "“"),
+            ("corp_id = 'ww1'\r\nagent_id ＝ 1", "＝"),
+            ("tags = [7，8]", "，"),
+            ("agent_id = 1 ＃ 应用", "＃"),
+            ("agent_id\u00a0= 1", "\\xa0"),
+            ('corp_id = "ww1”\nagent_id = 1', "”"),
+            ('corp_id = "ww1', ""),
+            ("a = [1, = # ”", ""),
+        ],
+        ids=["quote", "equals", "comma", "comment", "blank", "closing", "plain", "elsewhere"],
+    )
+    def test_full_width_signs_are_told(self, tmp_path: Path, text: str, sign: str) -> None:
+        """What an input method puts where TOML has a sign looks like it: the mistake shows which it is."""
+        with pytest.raises(ConfigError) as caught:
+            self.load(tmp_path / "gateway.toml", text)
+
+        told = caught.value.problems[0].partition("); ")[2]
+        assert told == (f"'{sign}' there is no sign of TOML: type \" ' = , # [ ] and blanks in half width (半角)" if sign else "")
+
     def test_a_missing_file_is_one_mistake(self, tmp_path: Path) -> None:
         """A file that is not there says so."""
         with pytest.raises(ConfigError, match=r"/none\.toml: cannot be read: No such file"):
@@ -574,6 +606,15 @@ class TestFiles:
             found = mistake(without(setting), **{f"{setting}_file": f"{tmp_path}{name}"})
             assert found.startswith(f"{setting}_file: {tmp_path}")
             assert found.endswith(problem)
+
+    @pytest.mark.parametrize("path", ["keys", "./keys", "~/keys", "Leak/3d1f", ""])
+    def test_a_secret_file_is_named_from_the_root_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+        """A path that holds in one folder only would pass `check` there and fail the service; a secret there is not told."""
+        (tmp_path / "keys").write_text(KEY)
+        monkeypatch.chdir(tmp_path)
+
+        told = "signing_key_file: a whole path is needed, from / on: a service starts in another folder than you do"
+        assert mistake(without("signing_key"), signing_key_file=path) == told
 
     def test_an_empty_secret_file_is_a_mistake(self, tmp_path: Path) -> None:
         """A secret's file without anything in it gives no empty secret."""
