@@ -24,6 +24,7 @@ MAX_COOKIE_BYTES = 3800
 _ALPHABET = string.ascii_letters + string.digits
 _STATE = re.compile(r"[A-Za-z0-9]{32}")
 _NONCE = re.compile(r"[0-9a-f]{32}")
+_NOT_SIGNED = "the cookie of this sign-in was signed by none of our signing_keys: do all processes have the same?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class SignIn:
             own, site, host, return_to, bound_to = map(str, texts)
             sign_in = cls(own, site, host, return_to, bound_to, int(started), bool(again), Begin.of(onward) if onward else None)
         except (Forged, ValueError, TypeError, OverflowError) as error:
-            raise LoginFailed("other-browser", message="no sign-in cookie of ours") from error
+            raise LoginFailed("other-browser", message=_NOT_SIGNED) from error
         if sign_in.state != state or sign_in.browser != browser:
             raise LoginFailed("other-browser", message="the sign-in was started by another browser", return_to=return_to)
         if now >= sign_in.started + LIFETIME_S:

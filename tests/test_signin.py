@@ -106,6 +106,13 @@ class TestSignIn:
 
         assert (error.reason, error.return_to) == ("sign-in-expired", STARTED.return_to)
 
+    def test_a_key_of_another_process_is_named(self) -> None:
+        """Where processes have different keys, one makes the cookie and another refuses it: the message names the setting."""
+        error = failure(open_sign_in, STARTED.seal(Sealer([Secret("o" * 43)])))
+
+        assert error.reason == "other-browser"
+        assert str(error) == "the cookie of this sign-in was signed by none of our signing_keys: do all processes have the same?"
+
     @given(GARBAGE)
     @example("")
     @example("\udcff")

@@ -79,7 +79,7 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
         raise click.UsageError("--block goes with --member")
     now, details = time.time(), {"by": operator()}
 
-    async def work(store: Store) -> int:
+    async def work(store: Store) -> tuple[int, str]:
         history = await _history(store, now - LONGEST_S)
         _is_known(history, session, site, _sites(config_path))
         revoked = Record("revoked", now, member, site=site, reason=reason, details=details)
@@ -89,12 +89,13 @@ def revoke(session: str, config_path: Path | None, member: str, site: str, reaso
         live = [known for known in history.judged(now) if known.state == "live"]
         under = [known for known in live if any(_falls_under(known, record) for record in ended)]
         await store.append([*ended, *blocked])
-        return len(under)
+        return len(under), store.address
 
-    ended = in_store(config_path, work)
+    ended, address = in_store(config_path, work)
     click.echo(f"revoked: {session or member or site}, {ended} live session{'s' * (ended != 1)}{'; blocked' * block}")
     if member and not ended:
-        click.echo(f"nobody named {member} is signed in: is that the account id (账号) as WeCom has it?", err=True)
+        told = "is that the account id (账号) as WeCom has it, and the gateway's ledger?"
+        click.echo(f"nobody named {member} is signed in, by the ledger at {address}: {told}", err=True)
 
 
 @sessions.command()
