@@ -141,8 +141,8 @@ def _tls_files(config: Config) -> list[str]:
         named += [(f"store: {name}", getattr(url, name)) for name in FILES]
     for name, path in named:
         try:
-            if path:
-                Path(path).read_bytes()
+            if path and b"CERTIFICATE-----" not in Path(path).read_bytes() and not name.endswith("key_file"):
+                found.append(f"{name}: {path} holds no certificate in PEM; of a .cer: openssl x509 -inform der -in {path}")
         except (OSError, ValueError) as error:
             found.append(f"{name}: {path} cannot be read: {getattr(error, 'strerror', '') or error}")
     return found

@@ -163,6 +163,14 @@ def _settings() -> set[str]:
     return {item.name for item in fields(Config)}.union(SHORT_FORMS)
 
 
+def _inner() -> dict[str, str]:
+    """What belongs below a table, and below which."""
+    hints = get_type_hints(Config)
+    tables = {f"[{item.name}]": fields(hints[item.name]) for item in fields(Config) if _strict(hints[item.name])}
+    tables["[[site]], with its name and its public_url"] = fields(SiteSettings)
+    return {inner.name: table for table, each in tables.items() for inner in each}
+
+
 _ABOVE_TABLES = "what belongs to no table stands above the first [table] of the file"
 
 
@@ -237,6 +245,7 @@ def _what(error: BaseException, _: Any) -> str:
         strayed = error.cl is not Config and error.extra_fields & _settings()
         near = [(name, get_close_matches(str(name), allowed, 1)) for name in sorted(map(str, error.extra_fields))]
         meant = "".join(f"; is {name} meant to be {best[0]}?" for name, best in near if best)
+        meant += "".join(f"; {name} stands below {_inner()[name]}" for name in sorted(error.extra_fields & _inner().keys()))
         return f"unknown: {unknown}; known: {', '.join(allowed)}{f'; {_ABOVE_TABLES}' if strayed else meant}"
     return str(error)
 

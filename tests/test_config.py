@@ -248,6 +248,9 @@ class TestMistakes:
             ("public_url", "oa.example.com", "public_url: must begin with https:// or http://"),
             ("listen", {"pages": "127.0.0.1:9180"}, "listen.pages: the same address as listen.check; each takes its own"),
             ("wecom", {"ca_file": "/no/such.pem"}, "wecom.ca_file: /no/such.pem cannot be read: No such file or directory"),
+            ("wecom", {"ca_file": "/etc/hostname"}, "wecom.ca_file: /etc/hostname holds no certificate in PEM; of"),
+            ("syslog_ca_file", "/etc/hostname", "syslog_ca_file: /etc/hostname holds no certificate in PEM; of"),
+            ("store", "rediss://r?ca_file=/etc/hostname", "store: ca_file: /etc/hostname holds no certificate in PEM; of"),
             ("store", "rediss://r?cert_file=/no/such.pem", "store: cert_file: /no/such.pem cannot be read: No such file or"),
             ("syslog_ca_file", "a\x00b", "syslog_ca_file: a\x00b cannot be read: "),
             ("rules", {"a": "user：b"}, "rules.a: no rule is named 'user：b'; '：' is a full-width colon, ':' is needed (半角)"),
@@ -648,6 +651,14 @@ class TestFiles:
         """A setting of the top that stands below a ``[table]`` is unknown there, and the mistake says where it belongs."""
         assert mistake(listen={"contact": "IT"}).endswith("what belongs to no table stands above the first [table] of the file")
         assert "above the first" not in mistake(listen={"contacts": "IT"})
+
+    @pytest.mark.parametrize(
+        "name, table", [("lifetime", "[session]"), ("proxy", "[wecom]"), ("hosts", "[[site]], with its name and its public_url")]
+    )
+    def test_a_setting_above_its_table(self, name: str, table: str) -> None:
+        """A setting of a table that stands at the top, or below another table, is told where it belongs."""
+        assert mistake(**{name: "x"}).endswith(f"; {name} stands below {table}")
+        assert mistake(events={name: "x"}).endswith(f"; {name} stands below {table}")
 
     @pytest.mark.parametrize("value", ["a/secret", "Leak-3d1f", ["Leak-3d1f"], 5], ids=str)
     @pytest.mark.parametrize("name", ["app_secret", "signing_keys", "contact"])
