@@ -44,8 +44,11 @@ class Found:
 
         As written: a ``%`` in it is no escape, nginx escapes it once more.
         """
-        ours = self.question == AUTH or self.question.startswith(f"{AUTH}/")
-        return written(self.question) if ours else None
+        return written(self.question) if _is_ours(self.question) else None
+
+
+def _is_ours(question: str) -> bool:
+    return question == AUTH or question.startswith(f"{AUTH}/")
 
 
 def find(path: Path, uri: str, host: str = "") -> Found:
@@ -57,11 +60,13 @@ def find(path: Path, uri: str, host: str = "") -> Found:
     server = _server(servers, name, port, path)
     locations, _ = _chain(server["block"], _normal(uri))
     location, chain = locations[-1] if locations else None, [server, *locations]
+    question = _question([blocks, *(each["block"] for each in chain)])
+    twins = () if port in _ports(server) else _twins(servers, server, name)
     return Found(
         server=f"server {' '.join(_names(server)) or '_'} ({_place(server)})",
         location=f"location {' '.join(location['args'])} ({_place(location)})" if location else "no location: the server itself",
-        question=_question([blocks, *(each["block"] for each in chain)]),
-        notes=(*_notes(chain), *(_twins(servers, server, name) if port not in _ports(server) else ())),
+        question=question,
+        notes=(*_unanswered(server, question), *_notes(chain), *twins),
     )
 
 
@@ -240,10 +245,22 @@ def _all(block: list[Directive], name: str) -> Iterator[Directive]:
         yield from _all(each.get("block") or [], name)
 
 
+def _is_gateway_conf(directive: Directive) -> bool:
+    return Path(directive["file"]).parts[-2:] == (OURS, "gateway.conf")
+
+
 def _above(server: list[Directive]) -> list[Directive]:
-    """What the server does before its gateway.conf, and may answer the check; nothing where it has none: it is closed."""
-    ours = (number for number, each in enumerate(server) if Path(each["file"]).parts[-2:] == (OURS, "gateway.conf"))
+    """What the server does before its gateway.conf, and may answer the check; nothing where it has none (:func:`_unanswered`)."""
+    ours = (number for number, each in enumerate(server) if _is_gateway_conf(each))
     return [each for each in server[: next(ours, 0)] if each["directive"] in ("if", "rewrite")]
+
+
+def _unanswered(server: Directive, question: str) -> Iterator[str]:
+    if _is_ours(question) and not any(_is_gateway_conf(each) for each in server["block"]):
+        yield (
+            f"{OURS}/gateway.conf is not included in this server ({_place(server)}): it answers 500, or a page of its own "
+            "answers the check, and then everybody is in; include it first"
+        )
 
 
 def _notes(chain: list[Directive]) -> Iterator[str]:

@@ -166,7 +166,8 @@ def test_the_place_is_told(site: Path) -> None:
     assert found.location == f"location /done/ ({site.parent}/sites/oa.conf:9)"
     assert find(site, "/", "open.example.com:8443").location == f"location / ({site}:6)"
     assert found.server.startswith("server oa.example.com *.oa.example.com (")
-    assert [note.partition(" (")[0] for note in found.notes] == ["rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
+    notes = ["wecom/gateway.conf is not included in this server", "rewrite ^/old/ /new/", "return 200 x", "satisfy any"]
+    assert [note.partition(" (")[0] for note in found.notes] == notes
 
 
 PORTS = """
@@ -220,7 +221,7 @@ def test_port_80_s_default_is_a_twin(tmp_path: Path, sites: str, twin: bool) -> 
     found = find(tmp_path / "nginx.conf", "/x")
 
     assert found.rule == ""
-    assert [note.endswith("answers oa:80, by rules of its own: --host oa:80") for note in found.notes] == [True] * twin
+    assert any(note.endswith("answers oa:80, by rules of its own: --host oa:80") for note in found.notes) is twin
 
 
 REWRITES = "if (!-e $request_filename) { rewrite ^ /index.php last; } rewrite ^/a /b; if ($host) { set $x 1; }"
@@ -237,6 +238,15 @@ def test_a_rewrite_above_gateway_conf_is_a_danger(tmp_path: Path, above: bool, o
 
     assert len(found) == open_
     assert all(f"({tmp_path}/nginx.conf:3) stands above gateway.conf: " in note for note in found)
+
+
+@pytest.mark.parametrize("asked, noted", [("auth_request /_wecom/auth;", True), ("auth_request off;", False), ("", False)])
+def test_a_server_without_gateway_conf_is_a_danger(tmp_path: Path, asked: str, noted: bool) -> None:
+    """The line alone, pasted without the include, asks the site's own pages: they may say yes."""
+    (tmp_path / "nginx.conf").write_text(f"events {{}}\nhttp {{ server {{ location / {{ {asked} }} }} }}")
+    told = f"wecom/gateway.conf is not included in this server ({tmp_path}/nginx.conf:2): "
+
+    assert [note.startswith(told) for note in find(tmp_path / "nginx.conf", "/x").notes] == [True] * noted
 
 
 def test_the_snippets_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
