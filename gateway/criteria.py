@@ -146,15 +146,20 @@ def _joined(parts: list[Criterion] | tuple[Criterion, ...]) -> Criterion:
 
 def _rule_name(text: str) -> str:
     if not NAME.fullmatch(text):
-        typed = "; '：' is a full-width colon, ':' is needed (半角)" if "：" in text else ""
-        raise ValueError(f"no rule is named {text!r}{typed}")
+        raise ValueError(f"no rule is named {text!r}{_full_width(text)}")
     return text
 
 
 def _user_id(text: str) -> str:
     if not _USER_ID.fullmatch(text):
-        raise ValueError(f"{text!r} is no member id")
+        raise ValueError(f"{text!r} is no member id{_full_width(text)}")
     return text
+
+
+def _full_width(text: str) -> str:
+    """Signs that an input method put for those of a rule: they look alike."""
+    alike = {"：": ":", "，": ",", "／": "/"}
+    return "".join(f"; {wide!r} is full-width: {plain!r} is needed (半角)" for wide, plain in alike.items() if wide in text)
 
 
 def _references(named: Mapping[str, Criterion], written: set[str]) -> list[str]:

@@ -256,11 +256,12 @@ def _above(server: list[Directive]) -> list[Directive]:
 
 
 def _unanswered(server: Directive, question: str) -> Iterator[str]:
+    open_ = "a page of this server may answer it, and then everybody is in"
+    if OURS in question and not _is_ours(question):
+        yield f"auth_request {question} is not {AUTH}, if that is meant: {open_}"
     if _is_ours(question) and not any(_is_gateway_conf(each) for each in server["block"]):
-        yield (
-            f"{OURS}/gateway.conf is not included in this server ({_place(server)}): it answers 500, or a page of its own "
-            "answers the check, and then everybody is in; include it first"
-        )
+        place = _place(server)
+        yield f"{OURS}/gateway.conf is not included in this server ({place}): {open_}, or 500; include it first"
 
 
 def _notes(chain: list[Directive]) -> Iterator[str]:

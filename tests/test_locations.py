@@ -249,6 +249,16 @@ def test_a_server_without_gateway_conf_is_a_danger(tmp_path: Path, asked: str, n
     assert [note.startswith(told) for note in find(tmp_path / "nginx.conf", "/x").notes] == [True] * noted
 
 
+@pytest.mark.parametrize("asked, noted", [("/wecom/auth/leader", True), ("/_wecom/aut", True), ("/ldap", False)])
+def test_a_misspelt_question_is_a_danger(tmp_path: Path, asked: str, noted: bool) -> None:
+    """What is nearly our question is the site's own page; another service's question is not our business."""
+    server = f"server {{ location / {{ auth_request {asked}; }} }}"
+    (tmp_path / "nginx.conf").write_text(f"events {{}}\nhttp {{ {server} }}")
+    told = f"auth_request {asked} is not /_wecom/auth, if that is meant: "
+
+    assert [note.startswith(told) for note in find(tmp_path / "nginx.conf", "/x").notes] == [True] * noted
+
+
 def test_the_snippets_are_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shipped snippets do by themselves is no note, also where nginx.conf is named by a relative path."""
     list(install(tmp_path / "wecom", None))
