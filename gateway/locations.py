@@ -1,7 +1,7 @@
 """Which ``auth_request`` stands before an address: nginx.conf read as nginx reads it, locations chosen as nginx chooses them.
 
 Source: nginx.org, ngx_http_core_module ``location`` and ``server_name``, ngx_http_auth_request_module. Rewrites, ``try_files``
-and variables are not followed; where one may change the answer, a note says so.
+and variables are not followed, and of a ``listen`` only the port counts; where one may change the answer, a note says so.
 """
 
 from __future__ import annotations
