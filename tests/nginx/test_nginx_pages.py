@@ -34,6 +34,17 @@ server {
 }
 server {
     listen LISTEN;
+    server_name mirrored.test;
+    client_max_body_size 10m;
+    mirror /copy;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location = /copy { internal; include wecom/identity.conf; proxy_pass http://APP$request_uri; }
+    location /bare/ { include wecom/protect.conf; mirror /bare-copy; alias PREFIX/www/; }
+    location = /bare-copy { internal; proxy_pass http://APP/bare; }
+}
+server {
+    listen LISTEN;
     server_name site.test;
     root PREFIX/www;
     include wecom/gateway.conf;
@@ -174,6 +185,49 @@ class TestKept:
     def test_a_page_s_large_headers_fit(self, nginx) -> None:
         """Twelve kilobytes of header pass, whatever buffers the server has for its app."""
         assert len(nginx.get("/_wecom/big", host="caching.test").header("X-Big")) == 12_000
+
+
+class TestMirrored:
+    """`mirror` above our locations, or beside the check."""
+
+    @staticmethod
+    def ask(nginx, method, uri, headers=(), length=0) -> None:
+        """One request to the end of its connection, which nginx closes after the copy's answer."""
+        lines = [f"{method} {uri} HTTP/1.1", "Host: mirrored.test", "Connection: close", f"Content-Length: {length}", *headers]
+        with nginx.connect() as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode() + b"x" * length)
+            while connection.recv(65536):
+                pass
+
+    @pytest.mark.parametrize("uri", [*PAGES, "/x"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_no_page_of_ours_is(self, nginx, behind, uri, method) -> None:
+        """No code of a sign-in goes to the copy, and nothing of a stranger's."""
+        self.ask(nginx, method, uri)
+
+        assert [page.uri for page in behind.pages] == ["/_wecom/login" if uri == "/x" else uri]
+        assert behind.app == []
+
+    def test_a_stranger_s_upload_is_stored_for_none(self, nginx, behind) -> None:
+        """A body that is copied would be read, and written to a file, before the refusal."""
+        before = nginx.log()
+        self.ask(nginx, "POST", "/x", length=5_000_000)
+
+        assert [page.header("X-WeCom-Reason") for page in behind.pages] == ["no-session"]
+        assert "temporary file" not in nginx.log().removeprefix(before)
+
+    def test_a_member_s_request_is(self, nginx, behind) -> None:
+        """With `identity.conf` in its location the copy says who it is, and has no session."""
+        self.ask(nginx, "GET", "/x", ["Cookie: a=1; __Host-wecom_session=good", "X-WeCom-UserId: forged"])
+
+        assert [(each.header("X-WeCom-UserId"), each.header("Cookie")) for each in behind.app] == [("zhangsan", "a=1")] * 2
+
+    def test_without_identity_it_is_as_the_client_sent_it(self, nginx, behind) -> None:
+        """Why the location that it goes to needs the include as well."""
+        self.ask(nginx, "GET", "/bare/page", ["Cookie: __Host-wecom_session=good", "X-WeCom-UserId: forged"])
+
+        (copy,) = behind.app
+        assert (copy.header("X-WeCom-UserId"), copy.header("Cookie")) == ("forged", GOOD["Cookie"])
 
 
 class TestSignIn:
