@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gateway import __version__
@@ -117,6 +119,21 @@ CONFIG += "".join(
     for name, content in FORGOTTEN.items()
 )
 
+FOLDERS = """
+    auth_request /_wecom/auth/user:lisi; include wecom/member.conf; include wecom/identity.conf; proxy_pass http://APP; }
+    location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
+"""
+SPELLED = {
+    "prefix.test": "location /finance/ {",
+    "spelled.test": 'if ($uri ~ ";.*/") { return 404; } location ~* "^/finance(?:[;/]|$)" {',
+}
+"""A folder for somebody else, in an application that takes other spellings for the same path."""
+
+CONFIG += "".join(
+    f"server {{ listen LISTEN; server_name {name}; include wecom/gateway.conf; {says} {FOLDERS} }}"
+    for name, says in SPELLED.items()
+)
+
 FILES = {
     "www/index.html": "INDEX",
     "www/page": "PAGE",
@@ -220,6 +237,36 @@ class TestWholeServer:
 
         assert behind.checks == []
         assert [page.uri for page in behind.pages] == [uri]
+
+
+class TestOtherSpellings:
+    """What Java, .NET and others take for the same path; nginx does not, so a plain prefix does not hold it."""
+
+    SAME = ("/Finance/x", "/finance;a=b/x", "/finance;a", "/open/..;/finance/x", "/open/;a/../finance;b/x", "/FINANCE%3Ba/x")
+
+    @pytest.mark.parametrize("uri", SAME)
+    def test_trap_a_prefix(self, nginx, behind, uri) -> None:
+        """The rule of the folder is not asked for, and the application gets the path as it was sent."""
+        nginx.get(uri, {"Cookie": "__Host-wecom_session=good"}, host="prefix.test")
+
+        assert [each.uri for each in behind.app] == [uri]
+
+    @pytest.mark.parametrize("uri", ["/finance", "/finance/x", "/finance/x;jsessionid=1", *SAME])
+    def test_closed_as_the_readme_says(self, nginx, behind, uri) -> None:
+        """By the lines that are written there, none of them gets through."""
+        told = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+        assert all(f"`{each}`" in told for each in ('location ~* "^/finance(?:[;/]|$)"', 'if ($uri ~ ";.*/") { return 404; }'))
+
+        answer = nginx.get(uri, {"Cookie": "__Host-wecom_session=good"}, host="spelled.test")
+
+        assert (answer.status in (403, 404), behind.app) == (True, [])
+
+    @pytest.mark.parametrize("uri", ["/open/x", "/open/x;jsessionid=1?y=;/z", "/finances/"])
+    def test_other_paths_pass(self, nginx, behind, uri) -> None:
+        """Java's session at the end of a path among them."""
+        assert nginx.get(uri, {"Cookie": "__Host-wecom_session=good"}, host="spelled.test").status == 200
+
+        assert [each.uri for each in behind.app] == [uri]
 
 
 class TestFromOutside:

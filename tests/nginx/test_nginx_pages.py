@@ -191,11 +191,11 @@ class TestMirrored:
     """`mirror` above our locations, or beside the check."""
 
     @staticmethod
-    def ask(nginx, method, uri, headers=(), length=0) -> None:
+    def ask(nginx, method, uri, headers=()) -> None:
         """One request to the end of its connection, which nginx closes after the copy's answer."""
-        lines = [f"{method} {uri} HTTP/1.1", "Host: mirrored.test", "Connection: close", f"Content-Length: {length}", *headers]
+        lines = [f"{method} {uri} HTTP/1.1", "Host: mirrored.test", "Connection: close", *headers]
         with nginx.connect() as connection:
-            connection.sendall("\r\n".join([*lines, "", ""]).encode() + b"x" * length)
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
             while connection.recv(65536):
                 pass
 
@@ -211,7 +211,7 @@ class TestMirrored:
     def test_a_stranger_s_upload_is_stored_for_none(self, nginx, behind) -> None:
         """A body that is copied would be read, and written to a file, before the refusal."""
         before = nginx.log()
-        self.ask(nginx, "POST", "/x", length=5_000_000)
+        nginx.ask("POST", "/x", body=b"x" * 5_000_000, host="mirrored.test")
 
         assert [page.header("X-WeCom-Reason") for page in behind.pages] == ["no-session"]
         assert "temporary file" not in nginx.log().removeprefix(before)
