@@ -222,6 +222,7 @@ def _unauthorized(parts: Parts, asked: Asked, request: web.Request) -> web.Strea
     login_url = asked.origin.url(sign_in_url(here or "/"))
     body = {"error": "unauthorized", "reason": asked.reason or "no-session", "login_url": login_url}
     headers = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex", "X-WeCom-Reason": body["reason"]}
+    headers |= parts.sites.readable(request.headers.get("Origin", ""))
     if request.headers.get("X-WeCom-Challenge", "").lower() == "basic" and "Sec-Fetch-Dest" not in request.headers:
         headers["WWW-Authenticate"] = 'Basic realm="WeCom", charset="UTF-8"'  # in a browser it would open a dialog
     return web.json_response(body, status=401, headers=headers)
@@ -229,7 +230,7 @@ def _unauthorized(parts: Parts, asked: Asked, request: web.Request) -> web.Strea
 
 def _window(parts: Parts, asked: Asked, request: web.Request) -> web.StreamResponse:
     """For a form's POST or an iframe: sign in through a second window, so that nothing typed is lost."""
-    ancestors = " ".join({str(site.at(host)) for site in parts.sites.all for host in site.hosts} | {"'self'"})
+    ancestors = " ".join(parts.sites.origins | {"'self'"})
     return parts.pages.render(
         "window",
         language=asked.language,

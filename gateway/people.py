@@ -59,7 +59,8 @@ async def denied(request: web.Request) -> web.StreamResponse:
         trail.refused(parts, member.user_id, "rule", asked=asked, rule=rule)
     if not asked.navigation and not asked.window:
         body = {"error": "forbidden", "reason": asked.reason, "rule": rule}
-        return web.json_response(body, status=403, headers=_PRIVATE)
+        headers = _PRIVATE | parts.sites.readable(request.headers.get("Origin", ""))
+        return web.json_response(body, status=403, headers=headers)
     return parts.pages.render(
         "denied",
         language=asked.language,

@@ -18,6 +18,7 @@ class Sites:
         self._by_name = {site.name: site for site in self.all}
         if len(self.all) == 1:
             self._by_name[""] = self.all[0]
+        self.origins = frozenset(str(site.at(host)) for site in self.all for host in site.hosts)
         self._answers: dict[tuple[str, str], Site] = {}
 
     def find(self, name: str, host: str) -> Site:
@@ -31,6 +32,11 @@ class Sites:
             if len(self._answers) < MAX_ANSWERS:  # letter case and ports are the client's
                 self._answers[name, host] = site
         return site
+
+    def readable(self, origin: str) -> dict[str, str]:
+        """CORS headers by which scripts of *origin*, if that is ours, can read a refusal; to others it is a network error."""
+        allowed = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+        return allowed if origin in self.origins else {}
 
     def named(self, name: str) -> Site | None:
         return self._by_name.get(name)

@@ -172,6 +172,32 @@ async def test_script_gets_json(browse: Browse) -> None:
     assert parse_qs(urlsplit(body["login_url"]).query) == {"return_to": [REPORT]}
 
 
+@pytest.mark.parametrize(
+    "origin, readable",
+    [
+        ("http://localhost:8081", True),
+        ("http://localhost:8080", True),
+        ("https://localhost:8081", False),
+        ("http://evil.example", False),
+        ("null", False),
+        ("", False),
+    ],
+)
+async def test_script_of_another_site(start: Start, make_config: MakeConfig, browse: Browse, origin: str, readable: bool) -> None:
+    """A script on another of our sites can read its 401 and 403; anybody else's sees a network error."""
+    sites = [{"name": "oa", "public_url": "http://localhost:8080"}, {"name": "erp", "public_url": "http://localhost:8081"}]
+    browser = browse(at=await start(make_config(site=sites)), sites={"localhost:8080": "oa"})
+    headers = {"Origin": origin} if origin else {}
+
+    signed_out = await browser.get("http://localhost:8080/api/orders", "fetch", headers=headers)
+    refused = await browser.page(HOME, "fetch", named="/_wecom/denied", headers=headers | {"X-WeCom-Reason": "rule"})
+
+    allowed = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"} if readable else {}
+    for answer, status in ((signed_out, 401), (refused, 403)):
+        assert answer.status == status
+        assert {name: value for name, value in answer.headers.items() if name.startswith("Access-Control-")} == allowed
+
+
 async def test_login_url_leads_back(browse: Browse) -> None:
     """The ``login_url`` of a script's 401 signs in and goes back to the page that the script ran on."""
     browser = browse("zhangsan")

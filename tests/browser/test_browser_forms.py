@@ -128,3 +128,17 @@ async def test_open_pages_learn_of_the_end(stand: Stand, context: BrowserContext
     await sign_in(await context.new_page(), stand, "/elsewhere")
 
     assert await page.evaluate(ask) == 200
+
+
+async def test_a_page_of_another_site_learns_where_to_sign_in(stand: Stand, page: Page) -> None:
+    """Its call to an application of ours without a session there is 401 JSON to it, not a network error."""
+    ask = """async url => {
+      const answer = await fetch(url, {credentials: 'include', headers: {Accept: 'application/json'}});
+      return [answer.status, (await answer.json()).login_url];
+    }"""
+    await page.goto(stand.url("erp", "/public/"))
+
+    status, login_url = await page.evaluate(ask, stand.url("home", "/api/items"))
+
+    assert status == 401
+    assert login_url.startswith(stand.url("home", "/_wecom/login?return_to="))
