@@ -199,6 +199,15 @@ def test_nginx_unpacks_what_the_gateway_packs() -> None:
     assert packed == "Location: wecom:" + "\t".join(fields) + ";\r\n"
 
 
+def test_what_identity_sets_is_said_by_name() -> None:
+    """The lines that an operator has to delete are those of which `identity.conf` has its own; others must stay."""
+    (told,) = re.findall(r"^Delete your own `proxy_set_header` lines for (.+) in these$", README, re.MULTILINE)
+    sets = re.findall(r"^proxy_set_header (\S+) \$", (NGINX / "identity.conf").read_text("utf-8"), re.MULTILINE)
+
+    own = {name for name in sets if not name.startswith("X-WeCom-") and "Method" not in name}
+    assert set(re.findall(r"`([^`]+)`", told)) == own
+
+
 def test_public_pages_carry_no_identity() -> None:
     """Every identity header is emptied in public.conf."""
     assert headers_sent("public.conf") == dict.fromkeys(headers_sent("identity.conf"), '""')

@@ -36,6 +36,11 @@ server {
         location /outer/asks/ { auth_request_set $own $upstream_status; proxy_pass http://APP; }
         location /outer/plain/ { proxy_pass http://APP; }
     }
+    location /twice/ {
+        include /etc/nginx/proxy_params;
+        include wecom/protect.conf; include wecom/identity.conf;
+        proxy_pass http://APP;
+    }
     location /to-public/ { include wecom/protect.conf; root PREFIX; error_page 404 = /public/missing; }
     location /then/ { include wecom/protect.conf; root PREFIX; error_page 404 = /rule/; }
     location /rule/ { auth_request /_wecom/auth/user:lisi; error_page 403 = /unasked/; }
@@ -188,6 +193,12 @@ class TestTheRest:
         nginx.get(uri, GOOD | dict.fromkeys(spellings(name), "forged"))
 
         assert "forged" not in [value for _, value in behind.app[0].headers]
+
+    def test_lines_of_ones_own_arrive_beside_ours(self, nginx, behind) -> None:
+        """Why README says which to delete: two Host headers are 400 to many an application, as to this."""
+        answer = nginx.get("/twice/x", GOOD)
+
+        assert (answer.status, "Duplicate 'Host'" in answer.text, behind.app) == (400, True, [])
 
     def test_other_values_by_set(self, nginx, behind) -> None:
         """`set $wecom_upstream_host` and `$wecom_upstream_proto` tell the app something else."""
