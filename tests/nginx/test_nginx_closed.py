@@ -71,6 +71,14 @@ server {
 }
 server {
     listen LISTEN;
+    server_name missing.test;
+    root PREFIX/www;
+    include wecom/gateway.conf;
+    include wecom/protect.conf;
+    error_page 404 /404.html;
+}
+server {
+    listen LISTEN;
     server_name tuned.test;
     root PREFIX/www;
     client_max_body_size 1k;
@@ -222,6 +230,13 @@ class TestWholeServer:
     def test_a_public_location_does_not(self, nginx) -> None:
         """public.conf takes its location out."""
         assert nginx.get("/public/page", host="whole.test").text == "PAGE"
+
+    def test_an_error_page_that_is_missing_goes_round(self, nginx) -> None:
+        """Why member.conf warns of it: `recursive_error_pages` is on, and nginx ends the circle with a 500."""
+        answer = nginx.get("/none", {"Cookie": "__Host-wecom_session=good"}, host="missing.test")
+
+        assert answer.status == 500
+        assert "rewrite or internal redirection cycle" in nginx.log()
 
     @pytest.mark.parametrize("uri", ["/parts/parts.html", "/added/index.html"])
     def test_what_a_page_is_put_together_from_is_not_asked_for(self, nginx, behind, uri) -> None:
