@@ -71,6 +71,14 @@ server {
 }
 server {
     listen LISTEN;
+    server_name beside.test;
+    root PREFIX/www;
+    include wecom/gateway.conf;
+    location / { include wecom/protect.conf; }
+    location ~ .*\\.(gif|jpg|png)$ { expires 30d; }
+}
+server {
+    listen LISTEN;
     server_name missing.test;
     root PREFIX/www;
     include wecom/gateway.conf;
@@ -147,6 +155,7 @@ FILES = {
     "www/page": "PAGE",
     "www/sorry.html": "SORRY",
     "www/x.php": "PHP",
+    "www/seen.png": "PICTURE",
     "www/parts.html": '<!--# include virtual="/page" -->',
 }
 
@@ -230,6 +239,13 @@ class TestWholeServer:
     def test_a_public_location_does_not(self, nginx) -> None:
         """public.conf takes its location out."""
         assert nginx.get("/public/page", host="whole.test").text == "PAGE"
+
+    def test_a_regular_expression_beside_a_prefix_does_not(self, nginx) -> None:
+        """Why README warns of it: it wins, and nobody is asked."""
+        assert nginx.get("/page", host="beside.test").status == 401
+
+        assert nginx.get("/seen.png", host="beside.test").text == "PICTURE"
+        assert nginx.get("/seen.png", host="whole.test").status == 401
 
     def test_an_error_page_that_is_missing_goes_round(self, nginx) -> None:
         """Why member.conf warns of it: `recursive_error_pages` is on, and nginx ends the circle with a 500."""
