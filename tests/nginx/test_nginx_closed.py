@@ -76,6 +76,9 @@ server {
     include wecom/gateway.conf;
     location / { include wecom/protect.conf; }
     location ~ .*\\.(gif|jpg|png)$ { expires 30d; }
+    location /slashless { include wecom/public.conf; alias PREFIX/www/public/; }
+    location /passed { include wecom/public.conf; proxy_pass http://APP/public/; }
+    location /slashed/ { include wecom/public.conf; alias PREFIX/www/public/; }
 }
 server {
     listen LISTEN;
@@ -156,6 +159,7 @@ FILES = {
     "www/sorry.html": "SORRY",
     "www/x.php": "PHP",
     "www/seen.png": "PICTURE",
+    "www/public/x": "OPEN",
     "www/parts.html": '<!--# include virtual="/page" -->',
 }
 
@@ -246,6 +250,14 @@ class TestWholeServer:
 
         assert nginx.get("/seen.png", host="beside.test").text == "PICTURE"
         assert nginx.get("/seen.png", host="whole.test").status == 401
+
+    def test_a_location_without_its_slash_does_not(self, nginx, behind) -> None:
+        """Why README warns of it: what follows the name may lead out of the folder."""
+        assert nginx.get("/slashless../page", host="beside.test").text == "PAGE"
+        assert nginx.get("/passed../page", host="beside.test").status == 200
+
+        assert [each.uri for each in behind.app] == ["/public/../page"]
+        assert nginx.get("/slashed../page", host="beside.test").status == 401
 
     def test_an_error_page_that_is_missing_goes_round(self, nginx) -> None:
         """Why member.conf warns of it: `recursive_error_pages` is on, and nginx ends the circle with a 500."""
