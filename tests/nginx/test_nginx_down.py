@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 SERVER = """
+include /etc/nginx/mime.types;
 server {
     listen LISTEN;
     server_name site.test;
@@ -16,6 +17,7 @@ server {
     include wecom/gateway.conf;
     location = /maintenance.html { }
     location /open/ { alias PREFIX/www/; }
+    location /broken/ { include wecom/protect.conf; proxy_pass $arg_nowhere; }
     location /files/ { include wecom/protect.conf; alias PREFIX/www/; }
     location / { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP; }
 }
@@ -81,7 +83,7 @@ def test_the_hole_is_real(down) -> None:
 
 @SESSIONS
 @pytest.mark.parametrize("missing", ["check", "both"])
-@pytest.mark.parametrize("uri", ["/files/page", "/x", "/files/none"])
+@pytest.mark.parametrize("uri", ["/files/page", "/x", "/files/none", "/files/page.pdf", "/x.css"])
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
 def test_without_the_check_nobody_gets_in(down, behind, missing, session, uri, method) -> None:
     """Nobody passes, member or not; the page says that the service is not available."""
@@ -112,6 +114,13 @@ def test_without_the_pages_a_stranger_gets_the_kind_page(down, behind, uri, sess
 def test_without_the_pages_members_keep_working(down, behind) -> None:
     """Who is signed in does not need them."""
     assert down("pages").get("/files/page", {"Cookie": "__Host-wecom_session=good"}).text == "PAGE"
+
+
+def test_a_site_s_own_500_is_its_own(down) -> None:
+    """The gateway has answered, so its page does not say that it has not."""
+    answer = down("pages").get("/broken/", {"Cookie": "__Host-wecom_session=good"})
+
+    assert (answer.status, "Internal Server Error" in answer.text) == (500, True)
 
 
 @pytest.mark.parametrize("missing", ["pages", "both"])
