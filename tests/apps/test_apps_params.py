@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import pytest
@@ -198,14 +197,10 @@ async def test_what_a_location_captured_stays(stand: Stand) -> None:
 @pytest.mark.parametrize("where", ["captured", "opened"])
 @pytest.mark.parametrize("one", ["%0A", "a%0Ab", f"a{'%0A' * 10}evil.test%0Aevil.test%0A__Host-wecom_session;x=1"])
 async def test_a_line_feed_in_what_a_location_captured(stand: Stand, where: str, one: str) -> None:
-    """A path that would shift one field into the next shifts nothing; in public, the application gets no cookies."""
-    member = await stand.member()
+    """A path that would shift one field into the next is refused."""
+    answer = await (await stand.member()).get(f"/{where}/{one}/two/", {"Cookie": "a=1"})
 
-    told = await member.told(f"/{where}/{one}/two/", {"Cookie": f"a={'x' * 300}; {member.cookie}; b=2"})
-
-    assert (told.raw("X_ONE"), told.raw("X_BOTH")) == (unquote_to_bytes(one), b"two/-" + unquote_to_bytes(one))
-    assert told.raw("HTTP_COOKIE") == (f"a={'x' * 300}; b=2".encode() if where == "captured" else b"")
-    assert (told.raw("HTTP_HOST"), told.user) == (stand.host.encode(), "zhangsan" if where == "captured" else "")
+    assert answer.status == 400
 
 
 async def test_params_of_the_server_are_dropped(stand: Stand) -> None:

@@ -21,6 +21,13 @@ server {
         include wecom/protect.conf; include wecom/identity.conf;
         proxy_pass http://APP;
     }
+    location /decoded/ { include wecom/protect.conf; include wecom/identity.conf; proxy_pass http://APP$uri; }
+    location /told/ {
+        include wecom/protect.conf; include wecom/identity.conf;
+        proxy_set_header X-Path $uri;
+        proxy_pass http://APP;
+    }
+    location ~ ^/captured/([^?]+)$ { include wecom/public.conf; proxy_pass http://APP/$1; }
     location /other/ {
         set $wecom_upstream_host app.internal;
         set $wecom_upstream_proto https;
@@ -151,6 +158,25 @@ class TestBetweenNginxAndTheGateway:
 
         assert len(forged) > 100
         assert [name for name, value in identity_of(behind.app[0]) if value == "forged"] == []
+
+
+class TestDecoded:
+    """`$uri` and captures are the path decoded: what an operator puts together with them must not grow headers."""
+
+    @pytest.mark.parametrize("line", ["%0d%0a", "%0a", "%0D%0A", "\xe5%0d%0a%E5"])
+    @pytest.mark.parametrize("uri", ["/decoded/", "/told/", "/captured/", "/x", "/_wecom/me", "/_wecom/../decoded/"])
+    def test_a_line_feed_in_the_path_is_refused(self, nginx, behind, uri, line) -> None:
+        """Or a client's own X-WeCom-UserId would arrive before ours."""
+        answer = nginx.get(f"{uri}x%20HTTP/1.1{line}X-WeCom-UserId:%20forged{line}X-Rest:%20/", GOOD)
+
+        assert (answer.status, behind.app, behind.pages, behind.checks) == (400, [], [], [])
+
+    @pytest.mark.parametrize("uri", ["/decoded/x", "/told/x?a=%0d%0aX-WeCom-UserId:forged", "/captured/x"])
+    def test_other_paths_pass(self, nginx, behind, uri) -> None:
+        """In a query nothing is decoded."""
+        assert nginx.get(uri, GOOD).status == 200
+
+        assert "forged" not in [value for _, value in behind.app[0].headers]
 
 
 class TestTheRest:
