@@ -36,6 +36,9 @@ BELOW = {
     "intercept": "location = /sorry.html { }",
 }
 
+PAGE_RULES = {"/page": "", "/ruled": "/user:zhangsan"}
+PAGES = pytest.mark.parametrize("page", list(PAGE_RULES))
+
 
 def site(name: str, gateway: str) -> str:
     return f"""
@@ -47,6 +50,7 @@ server {{
     {gateway}
     {BELOW[name.split(".")[0]]}
     location ^~ /page {{ include wecom/protect.conf; }}
+    location ^~ /ruled {{ auth_request /_wecom/auth/user:zhangsan; include wecom/member.conf; }}
     location = /index.html {{ }}
 }}
 """
@@ -156,6 +160,7 @@ CONFIG += "".join(
 FILES = {
     "www/index.html": "INDEX",
     "www/page": "PAGE",
+    "www/ruled": "PAGE",
     "www/sorry.html": "SORRY",
     "www/x.php": "PHP",
     "www/seen.png": "PICTURE",
@@ -167,35 +172,46 @@ FILES = {
 class TestOperatorsDirectives:
     """Each with the shipped gateway.conf, and, to show that the hole is one, with a plain location in its place."""
 
+    @PAGES
     @pytest.mark.parametrize("name", list(ABOVE))
-    def test_open_to_anybody_with_a_plain_location(self, nginx, name) -> None:
+    def test_open_to_anybody_with_a_plain_location(self, nginx, name, page) -> None:
         """The hole is real: a check location that inherits and can be rewritten lets an anonymous visitor in."""
         host = f"{name}.naive.test"
         member = {"Cookie": "__Host-wecom_session=good"}
 
         def opened() -> bool:
-            nginx.get("/page", member, host=host)
-            return nginx.get("/page", host=host).text == "PAGE"
+            nginx.get(page, member, host=host)
+            return nginx.get(page, host=host).text == "PAGE"
 
         assert any(opened() for _ in range(5))  # nginx may write its cache a moment after it answered
 
+    @PAGES
     @pytest.mark.parametrize("name", list(ABOVE))
     @pytest.mark.parametrize("session", ["", "forged"], ids=["anonymous", "forged"])
-    def test_closed_with_the_snippet(self, nginx, name, session) -> None:
+    def test_closed_with_the_snippet(self, nginx, name, session, page) -> None:
         """The same directives do not touch the shipped locations: 401, before and after a member came by."""
         host = f"{name}.test"
         refused = {"Cookie": f"__Host-wecom_session={session}"}
 
-        assert nginx.get("/page", refused, host=host).status == 401
-        assert nginx.get("/page", {"Cookie": "__Host-wecom_session=good"}, host=host).text == "PAGE"
-        assert nginx.get("/page", refused, host=host).status == 401
+        assert nginx.get(page, refused, host=host).status == 401
+        assert nginx.get(page, {"Cookie": "__Host-wecom_session=good"}, host=host).text == "PAGE"
+        assert nginx.get(page, refused, host=host).status == 401
 
+    @PAGES
     @pytest.mark.parametrize("name", list(ABOVE))
-    def test_the_check_is_asked(self, nginx, behind, name) -> None:
+    def test_the_check_is_asked(self, nginx, behind, name, page) -> None:
         """The question reaches the gateway, whatever the server rewrites or matches."""
-        nginx.get("/page", host=f"{name}.test")
+        nginx.get(page, host=f"{name}.test")
 
-        assert [check.uri for check in behind.checks] == ["/_wecom/auth"]
+        assert [check.uri for check in behind.checks] == [f"/_wecom/auth{PAGE_RULES[page]}"]
+
+    @pytest.mark.parametrize("uri", ["/_wecom/me", "/_wecom/callback", "/WW_verify_abc.txt"])
+    @pytest.mark.parametrize("name", list(ABOVE))
+    def test_our_pages_stay_where_they_are(self, nginx, behind, name, uri) -> None:
+        """The gateway answers them, whatever the server rewrites or matches."""
+        nginx.get(uri, host=f"{name}.test")
+
+        assert [page.uri for page in behind.pages] == [uri]
 
     def test_inherited_tuning_changes_no_answer(self, nginx, behind) -> None:
         """Buffers, methods, stores, headers and body limits of the server do not reach our locations."""
