@@ -9,6 +9,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -283,6 +284,13 @@ def edited_upstream(ports: Mapping[str, int], cookie_name: str) -> str:
         assert old in text
         text = text.replace(old, new)
     return text
+
+
+def http2_listen(address: str) -> str:
+    """Listen for HTTP/2 without TLS, as this nginx's version spells it."""
+    version = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return f"listen {address}; http2 on;" if numbers >= [1, 25, 1] else f"listen {address} http2;"
 
 
 def lay_out(prefix: Path, config: str, ports: Mapping[str, int], cookie_name: str = SESSION, *, hurried: bool = False) -> Path:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.headers import NAMES
-from tests.nginx.conftest import SNIPPETS, Nginx, as_json
+from tests.nginx.conftest import SNIPPETS, Nginx, as_json, http2_listen
 
 README = Path(__file__).parents[2] / "README.md"
 TOLD = ", ".join(f'"{name}": "$http_{name.replace("-", "_")}"' for name in sorted({*NAMES, "te", "cookie", "host"}))
 
 CONFIG = f"""
 server {{
-    listen unix:PREFIX/app.sock http2;          # the application
+    {http2_listen("unix:PREFIX/app.sock")}          # the application
     location / {{ return 200 '{{{TOLD}}}'; }}
 }}
 server {{

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.nginx.conftest import http2_listen
 from tests.patience import PATIENCE_S
 
 
 def http2_server(content: str) -> str:
-    """A server that speaks HTTP/2 without TLS, as this nginx's version spells it."""
-    version = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    listen = "listen LISTEN; http2 on;" if numbers >= [1, 25, 1] else "listen LISTEN http2;"
-    return f"server {{ {listen} server_name site.test; {content} }}"
+    """A server that speaks HTTP/2 without TLS."""
+    return f"server {{ {http2_listen('LISTEN')} server_name site.test; {content} }}"
 
 
 CONFIG = http2_server(
