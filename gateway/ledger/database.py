@@ -25,15 +25,20 @@ _UNAVAILABLE = {
     sqlite3.SQLITE_IOERR: "cannot be read or written: the disk fails or is full",
 }
 
+_Place = tuple[int, int] | None
+"""Which file: its device and number."""
+
 
 class Database:
-    """One connection; it is opened anew when another file stands in its file's place."""
+    """One connection; it is opened anew when another file stands in its file's place, or what stands there was cut short."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
-        self.replaced = False  #: another file stands there than at first; told to the next reader, once
+        self._file: _Place = None
+        self._size = 0
+        self._beside: tuple[_Place, ...] = ()  #: its ``-wal`` and ``-shm``
+        self.replaced = False  #: another file stands there than at first, or less of it; told to the next reader, once
 
     def create(self) -> None:
         """Make the file if there is none, for its owner only; a root who does it leaves it to the folder's owner."""
@@ -84,10 +89,12 @@ class Database:
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
-        file = self._is_there()
-        if self._connection is not None and file == self._file:
+        found, file = self._is_there()
+        shorter, self._size = found.st_size < self._size, found.st_size
+        if self._connection is not None and file == self._file and not shorter:
+            self._not_taken_apart()
             return self._connection
-        self.replaced = self.replaced or self._file not in (None, file)
+        self.replaced = self.replaced or shorter or self._file not in (None, file)
         self.close()
         uri = f"file:{quote(str(self.path))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
@@ -96,7 +103,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._file = connection, file
+        self._connection, self._file, self._beside = connection, file, self._found_beside()
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -107,18 +114,40 @@ class Database:
 
     def _same(self) -> None:
         """What was written to a file that is no longer at its place is gone with it."""
-        if self._is_there() != self._file:
+        if self._is_there()[1] != self._file:
             raise LedgerUnavailable(f"{self.path} was replaced in that moment")
+        self._not_taken_apart()
 
-    def _is_there(self) -> tuple[int, int]:
-        """Which file stands at the path."""
+    def _not_taken_apart(self) -> None:
+        """Whoever opens the file now makes a ``-wal`` of its own: neither would hear of what the other stores.
+
+        The connection stays open: closed, it would write what is in its old ``-wal`` over what may stand there by now.
+        """
+        if self._found_beside() != self._beside:
+            raise LedgerUnavailable(f"{self.path}: its -wal or -shm was taken away while it was in use; {_MOVE}")
+
+    def _found_beside(self) -> tuple[_Place, ...]:
+        return tuple(_place(Path(f"{self.path}{each}")) for each in ("-wal", "-shm"))
+
+    def _is_there(self) -> tuple[os.stat_result, _Place]:
+        """What stands at the path, and which file it is."""
         try:
             found = self.path.stat()
         except FileNotFoundError as error:
             raise LedgerUnavailable(f"{self.path} was deleted; {_RESTORE}") from error
         except OSError as error:
             raise LedgerUnavailable(f"{self.path} cannot be opened: {error.strerror}") from error
-        return found.st_dev, found.st_ino
+        return found, (found.st_dev, found.st_ino)
+
+
+def _place(path: Path) -> _Place:
+    """Which file stands there; None: none that we can see."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _RESTORE = "put its backup there, or an empty file: what is known of revocations is written into it"
+_MOVE = "put its backup, or a copy of it, in its place by `mv`: a new file, not `cp` over the old one"

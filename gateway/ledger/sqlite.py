@@ -281,7 +281,7 @@ def _place(database: Database, connection: sqlite3.Connection, position: str) ->
     """The number of the entry at *position*, if it is still the same one; 0 for the start."""
     if database.replaced:
         database.replaced = False
-        raise LedgerLost(f"another file was put in the place of {database.path}")
+        raise LedgerLost(f"another file was put in the place of {database.path}, or it was cut short")
     if not position:
         return 0
     number, _, link = position.partition("-")

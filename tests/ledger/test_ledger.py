@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -375,6 +376,18 @@ class TestLost:
         assert fresh.token_revoked("t-1")
         assert set(map(str, fresh.records(T))) == set(map(str, one.standing.records(T)))
         assert len(fresh) == len(one.standing) == 7
+
+    async def test_a_file_that_was_cut_short(self, start: Start, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """What was in force is there again, and what is confirmed afterwards, too: nobody goes on with a file that is none."""
+        one = await start()
+        await one.ledger.append(*(block(f"member{number}") for number in range(200)))
+        os.truncate(file, 0)
+        await until(lambda: "appended again" in caplog.text)
+        await until(lambda: not one.ledger.problems)
+        await one.ledger.append(block("after"))
+
+        fresh = await start()
+        assert all(fresh.blocked(name) for name in ("member0", "member199", "after"))
 
     async def test_a_backup_in_its_place(
         self, start: Start, file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -94,10 +94,28 @@ def overwritten(file: Path) -> Iterator[None]:
         each.with_name(f"new-{each.name}").replace(each)
 
 
-FAULTS = [(locked, "is locked"), (full, "full"), (deleted, "was deleted"), (overwritten, "is no SQLite database")]
+@contextmanager
+def taken_apart(file: Path) -> Iterator[None]:
+    """Somebody takes ``-wal`` and ``-shm`` away, as before a backup is put back; then a copy comes in its place.
+
+    By programs of their own: were the file opened and closed in this process, SQLite's locks would be gone.
+    """
+    subprocess.run(["rm", f"{file}-wal", f"{file}-shm"], check=True)
+    yield
+    subprocess.run(["cp", file, f"{file}-copy"], check=True)
+    Path(f"{file}-copy").rename(file)
 
 
-@pytest.mark.parametrize("fault, sentence", FAULTS, ids=["locked", "full", "deleted", "overwritten"])
+FAULTS = [
+    (locked, "is locked"),
+    (full, "full"),
+    (deleted, "was deleted"),
+    (overwritten, "is no SQLite database"),
+    (taken_apart, "taken away while it was in use; put its backup, or a copy of it, in its place by `mv`"),
+]
+
+
+@pytest.mark.parametrize("fault, sentence", FAULTS, ids=["locked", "full", "deleted", "overwritten", "taken-apart"])
 async def test_while_it_runs(
     gateway: Gateway,
     browse: Browse,
