@@ -16,7 +16,7 @@ from gateway.ledger.outbox import Outbox
 from gateway.ledger.store import BATCH, LedgerBroken, LedgerLost, LedgerUnavailable, Store, in_force
 from gateway.ledger.syslog import Exporter
 from gateway.records import Record
-from gateway.standing import OF_ACCESS, Standing
+from gateway.standing import CLOCK_TOLERANCE_S, OF_ACCESS, Standing
 
 log = logging.getLogger("wecom_gateway")
 
@@ -138,6 +138,7 @@ class Ledger:
         self.ready = True
         log.info("ledger: read in %.2f s, %d things in force: %s", loop.time() - began, len(self._standing), self._store.address)
         self._run(self._follow(), self._outbox.run(self._trouble, self._well), self._probe(), self._examine(), self._tidy())
+        self._run(self._remember())
         if self._exporter:
             self._run(self._exporter.run())
 
@@ -269,6 +270,18 @@ class Ledger:
             with suppress(LedgerUnavailable, LedgerBroken, LedgerLost):
                 await self._trim()
             await asyncio.sleep(HOUR_S)
+
+    async def _remember(self) -> None:
+        """What was forgotten as long over, by a clock that was ahead, counts again once it is set back."""
+        latest = self._clock()
+        while True:
+            await asyncio.sleep(RETRY_S)
+            if self._clock() < latest - CLOCK_TOLERANCE_S:
+                with suppress(LedgerUnavailable, LedgerBroken, LedgerLost):
+                    await self._replay()
+                    latest = self._clock()
+            else:
+                latest = self._clock()
 
     async def _examine(self) -> None:
         """Settings of the store can be changed, and mended, while we run."""

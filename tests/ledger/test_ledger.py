@@ -113,6 +113,18 @@ class TestFollowing:
         assert later.blocked("lisi")
         assert not later.blocked("wangwu")
 
+    async def test_a_clock_that_was_ahead(self, start: Start, clock: Clock) -> None:
+        """A session that ended stays so: what seemed long over, by a clock a week ahead, counts again once that is set back."""
+        one = await start()
+        ended = Record("signed-out", T, session="s-1", details={"until": T + 3600})
+        await one.ledger.append(ended, Record("revoked", T, site="erp"))
+        clock.advance(8 * 86400)
+        two = await start()
+        await until(lambda: not len(two.standing))
+        clock.advance(-8 * 86400)
+
+        await until(lambda: len(two.standing) == len(one.standing) == 2)
+
     async def test_the_order_is_that_of_the_ledger(self, start: Start) -> None:
         """Where two processes say opposite things, both end with what was stored last."""
         one, other = await start(), await start()
