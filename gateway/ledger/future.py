@@ -1,4 +1,4 @@
-"""Sessions from the future: begun while a clock was ahead, so that a revocation does not reach them by its time.
+"""Sessions and tokens from the future: begun while a clock was ahead, so that a revocation does not reach them by its time.
 
 Those that stand before it in the ledger began before it, whatever the clocks say: it ends each by its id.
 """
@@ -12,8 +12,8 @@ from gateway.records import Record
 from gateway.session import LONGEST_S
 from gateway.standing import CLOCK_TOLERANCE_S
 
-BEGINS = ("signed-in", "break-glass")
-"""The kinds that a session, or the link to one, begins with."""
+BEGINS = ("signed-in", "break-glass", "token-issued")
+"""The kinds that a session, the link to one, or a token begins with."""
 
 
 def revocations(records: Sequence[Record]) -> list[Record]:
@@ -27,17 +27,26 @@ def since(now: float) -> float:
 
 
 def ended(records: Sequence[Record], begun: Iterable[Record], now: float) -> list[Record]:
-    """What ends those sessions of *begun* from after *now* that *records* end and do not name, until they are over anyway."""
+    """What ends those of *begun* from after *now* that *records* end and do not name: sessions until they are over anyway."""
     named = {record.session for record in records}
     members = {record.member.casefold(): record for record in revocations(records) if record.member}
     sites = {record.site: record for record in revocations(records) if record.site and not record.member}
     found = []
     for each in begun:
-        revoked, until = members.get(each.member.casefold()) or sites.get(each.site), over(each)
-        if revoked and each.session not in named and until - LONGEST_S > since(now):
+        own, until = members.get(each.member.casefold()), over(each)
+        if until - LONGEST_S <= since(now):
+            continue
+        if each.kind == "token-issued":  # a token ends with the member it acts for, never with a site's sessions
+            found += [_token(each, own)] if own else []
+        elif (revoked := own or sites.get(each.site)) and each.session not in named:
             details = {"by": revoked.details.get("by", ""), "member": each.member, "until": until}
             found.append(Record("revoked", revoked.at, session=each.session, reason=revoked.reason, details=details))
     return found
+
+
+def _token(issued: Record, revoked: Record) -> Record:
+    details = {name: issued.details.get(name, "") for name in ("token", "id")} | {"by": revoked.details.get("by", "")}
+    return Record("token-revoked", revoked.at, issued.member, site=issued.site, reason=revoked.reason, details=details)
 
 
 def _everywhere(record: Record) -> bool:
