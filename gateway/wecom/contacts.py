@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import NotVisible, WeComRefused, WeComUnreachable
+from gateway.wecom.reading import number
 
 NOT_VISIBLE = frozenset({60003, 60011, 60123, 40066, 40068, 41017, 81011})
 """What WeCom says of a department or tag that is not there, or not for this app."""
@@ -34,23 +35,20 @@ class Tag:
 
 def departments(answer: Mapping[str, Any]) -> tuple[Department, ...]:
     """Read ``department/simplelist`` (``department_id``) or ``department/list`` (``department``)."""
-    rows = _rows(answer, "department_id", "department")
-    return tuple(
-        Department(row["id"], parent if type(parent := row.get("parentid")) is int else 0, _text(row.get("name")))
-        for row in rows
-        if isinstance(row, dict) and type(row.get("id")) is int and row["id"] > 0
+    found = (
+        Department(
+            number(row.get("id")), number(row["parentid"]) if row.get("parentid") is not None else 0, _text(row.get("name"))
+        )
+        for row in map(_row, _rows(answer, "department_id", "department"))
     )
+    return tuple(each for each in found if each.id > 0)
 
 
 def tag(answer: Mapping[str, Any]) -> Tag:
     """Read ``tag/get``; an empty list may be absent."""
-    users = (row.get("userid") if isinstance(row, dict) else row for row in _rows(answer, "userlist", default=True))
+    users = (row if isinstance(row, str) else _row(row).get("userid") for row in _rows(answer, "userlist", default=True))
     parties = _rows(answer, "partylist", default=True)
-    return Tag(
-        _text(answer.get("tagname")),
-        frozenset(user.casefold() for user in users if isinstance(user, str)),
-        frozenset(party for party in parties if type(party) is int),
-    )
+    return Tag(_text(answer.get("tagname")), frozenset(map(_user, users)), frozenset(map(number, parties)))
 
 
 def tag_names(answer: Mapping[str, Any]) -> dict[int, str]:
@@ -73,6 +71,19 @@ def _rows(answer: Mapping[str, Any], *names: str, default: bool = False) -> list
     if default and not any(answer.get(name) for name in names):
         return []
     raise WeComUnreachable(f"WeCom's answer has no list of {' or '.join(names)}")
+
+
+def _row(value: object) -> Mapping[str, Any]:
+    """One of a list. What cannot be read makes it no list: who is left out of it would pass where a rule says ``not``."""
+    if isinstance(value, dict):
+        return value
+    raise WeComUnreachable("WeCom's answer has something else where a department or member belongs")
+
+
+def _user(value: object) -> str:
+    if isinstance(value, str):
+        return value.casefold()
+    raise WeComUnreachable("tag/get: WeCom's answer has something else where a member's id belongs")
 
 
 def _text(value: object) -> str:

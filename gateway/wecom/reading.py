@@ -98,21 +98,34 @@ def _status(answer: Mapping[str, Any]) -> int:
     return status
 
 
-def _numbers(value: object) -> list[int | None]:
-    return [each if type(each) is int else None for each in value] if isinstance(value, list) else []
+def number(value: object) -> int:
+    """A number, also as digits in a text. What is none is no answer: left out, it would pass a rule's ``not``."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value):
+        return int(value)
+    if type(value) is not int:
+        raise WeComUnreachable("WeCom's answer has something else where the number of a department belongs")
+    return value
+
+
+def _listed(value: object) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise WeComUnreachable("user/get: the member's departments are no list")
+    return value
 
 
 def _departments(answer: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(each for each in _numbers(answer.get("department")) if each is not None))
+    return tuple(dict.fromkeys(map(number, _listed(answer.get("department")))))
 
 
 def _led(answer: Mapping[str, Any]) -> tuple[int, ...]:
     """``is_leader_in_dept`` runs parallel to ``department``; lists of different length say nothing for sure."""
-    departments, leads = _numbers(answer.get("department")), _numbers(answer.get("is_leader_in_dept"))
-    if len(departments) != len(leads):
+    departments, leads = _listed(answer.get("department")), answer.get("is_leader_in_dept")
+    if not isinstance(leads, list) or len(departments) != len(leads):
         return ()
-    pairs = zip(departments, leads, strict=True)
-    return tuple(dict.fromkeys(each for each, leading in pairs if each is not None and leading == 1))
+    pairs = zip(map(number, departments), leads, strict=True)
+    return tuple(dict.fromkeys(each for each, leading in pairs if type(leading) is int and leading == 1))
 
 
 def _attributes(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -411,7 +411,7 @@ async def test_what_begins_after_a_revocation_stays(store: Store, clock: Clock) 
 
 
 async def test_a_token_issued_before_a_revocation_ends_with_it(store: Store) -> None:
-    """Issued while the clock was ahead, it ends with the member it acts for; another's does not, nor one by a site's revocation."""
+    """Issued while the clock was ahead, it ends with the member it acts for; not with another, nor by a site's revocation."""
     details = {"token": "ci", "id": "t-1", "issued": int(LATER), "ends": LATER + 90 * 86400}
     token = Record("token-issued", LATER, "ZhangSan", site="erp", details=details)
     await store.append([token, token._replace(member="lisi", details={**details, "id": "t-2"})])

@@ -102,17 +102,48 @@ async def test_nonsense_is_no_answer(script: Script, wecom: WeCom, path: str, an
         await call()
 
 
-async def test_rows_that_make_no_sense_are_left_out(script: Script, wecom: WeCom) -> None:
-    """A row without a number, or of another type, hurts nothing else."""
-    rows = [{"id": 2, "parentid": 1}, {"id": "3"}, None, 7, {"id": True, "parentid": 1}, {"id": -1}, {"id": 4, "parentid": "x"}]
-    script.on(BRIEF, {"errcode": 0, "department_id": rows})
-    script.on(
-        "tag/get",
-        {"errcode": 0, "tagname": 5, "userlist": [{"userid": "Li.Na"}, {"userid": 3}, "bob"], "partylist": [3, "4", True]},
-    )
+async def test_numbers_as_texts(script: Script, wecom: WeCom) -> None:
+    """A number may come as a text, a member without a table around it, and a parent not at all."""
+    script.on(BRIEF, {"errcode": 0, "department_id": [{"id": 2, "parentid": "1"}, {"id": "3", "parentid": None}, {"id": -1}]})
+    script.on("tag/get", {"errcode": 0, "tagname": 5, "userlist": [{"userid": "Li.Na"}, "bob"], "partylist": [3, "4"]})
 
-    assert await wecom.departments() == (Department(2, 1), Department(4, 0))
-    assert await wecom.tag(7) == Tag("", frozenset({"li.na", "bob"}), frozenset({3}))
+    assert await wecom.departments() == (Department(2, 1), Department(3, 0))
+    assert await wecom.tag(7) == Tag("", frozenset({"li.na", "bob"}), frozenset({3, 4}))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        7,
+        "7",
+        {},
+        {"id": True},
+        {"id": "x"},
+        {"id": [7]},
+        *({"id": 7, "parentid": each} for each in ("x", [3], [], False, "")),
+    ],
+    ids=str,
+)
+async def test_a_department_that_cannot_be_read(script: Script, wecom: WeCom, row: object) -> None:
+    """Left out, or put elsewhere, it would take its members out of what a rule's ``not`` names: it is no answer."""
+    script.on(BRIEF, {"errcode": 0, "department_id": [{"id": 3, "parentid": 1}, row]})
+
+    with pytest.raises(WeComUnreachable):
+        await wecom.departments()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"userlist": [{"userid": 3}]}, {"userlist": [{}]}, {"userlist": [None]}, {"partylist": ["x"]}, {"partylist": [True]}],
+    ids=str,
+)
+async def test_a_tag_that_cannot_be_read(script: Script, wecom: WeCom, part: dict[str, Any]) -> None:
+    """Who is left out of it would pass where a rule says ``not``: it is no answer."""
+    script.on("tag/get", {"errcode": 0, "tagname": "外包", "userlist": [{"userid": "lisi"}], "partylist": [3], **part})
+
+    with pytest.raises(WeComUnreachable):
+        await wecom.tag(7)
 
 
 async def test_an_empty_tag(script: Script, wecom: WeCom) -> None:
