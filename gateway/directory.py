@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 RETRY_S = 30
 """After a reading that failed, or one that still lacked something, the next is tried no sooner."""
 
+AHEAD_S = 60
+"""A reading that seems to come later than this is of a clock that was wrong: it counts as one of long ago."""
+
 SIGN_IN_S = 2.0
 """How long a sign-in waits for a reading; it goes on with the member's own departments, and is read again soon."""
 
@@ -89,7 +92,7 @@ class Directory:
         Where WeCom does not answer, such rules deny until it does: nothing is wrong with the settings then.
         """
         self._take(shared := await self._shared())
-        fresh = shared is not None and shared.at > self._clock() - self._refresh_s / 2 and not self._unread(shared)
+        fresh = shared is not None and self._began(shared) > self._clock() - self._refresh_s / 2 and not self._unread(shared)
         if self._needed and not fresh:
             await self.refresh(timeout_s=START_S if self._unresolved else 0)  # a start need not wait for what only warns
         return self.wrong_names()
@@ -111,7 +114,7 @@ class Directory:
     async def placed(self, member: Member, *, after: float = 0.0) -> Placed:
         """Where *member* stands by a reading that began *after* (Unix seconds), if WeCom answers soon; else by what is known."""
         found = self._snapshot
-        if found is None or found.at < after or self._lacks(found, member):
+        if found is None or self._began(found) < after or self._lacks(found, member):
             await self.refresh(after=after, timeout_s=SIGN_IN_S)
             found = self._snapshot
         if found is None:
@@ -121,7 +124,7 @@ class Directory:
     async def refresh(self, *, after: float = 0.0, timeout_s: float = START_S) -> None:
         """Read now, unless that was tried a moment ago and *after* is not newer; who has waited *timeout_s* goes on without."""
         if self._reading is None or self._reading.done():
-            if self._tried >= after and self._clock() < self._tried + RETRY_S:
+            if self._tried >= after and abs(self._clock() - self._tried) < RETRY_S:
                 return
             self._reading = asyncio.create_task(self._read(after), name="directory reading")
             self._reading.add_done_callback(_look_at)
@@ -137,8 +140,8 @@ class Directory:
     async def _read(self, after: float) -> None:
         self._tried = began = self._clock()
         shared = await self._shared()
-        held = self._snapshot.at if self._snapshot else 0.0
-        if shared and shared.at > max(held, began - self._refresh_s / 2) and shared.at >= after and not self._unread(shared):
+        held, theirs = (self._began(each) if each else 0.0 for each in (self._snapshot, shared))
+        if shared and theirs > max(held, began - self._refresh_s / 2) and theirs >= after and not self._unread(shared):
             self._take(shared)
             return
         try:
@@ -206,6 +209,9 @@ class Directory:
         known = self._resolved.known(self._corp_id)
         spoken = ((term.kind, term.value) for term in self._rules.terms if term.kind in ("department", "tag"))
         return [(kind, name) for kind, name in spoken if isinstance(name, str) and (kind, name) not in known]
+
+    def _began(self, snapshot: Snapshot) -> float:
+        return snapshot.at if snapshot.at <= self._clock() + AHEAD_S else 0.0
 
     def _unread(self, snapshot: Snapshot) -> bool:
         """Whether rules speak of what *snapshot* lacks."""

@@ -32,7 +32,7 @@ from gateway.telemetry import Telemetry
 from gateway.wecom import App, Endpoints, WeCom
 from tests.browser_double import Browser
 from tests.conftest import Clock, free_port
-from tests.patience import in_time
+from tests.patience import in_time, until
 
 HOME = "http://localhost:8080/"
 LISI = Member("lisi", departments=(3,))
@@ -148,6 +148,29 @@ async def test_a_reading_after_a_change(make: Make, sandbox: Sandbox, clock: Clo
 
     assert (await directory.placed(ZHANGSAN)).tags == {2: True}
     assert (await directory.placed(ZHANGSAN, after=clock())).tags == {2: False}
+
+
+async def test_a_clock_that_was_ahead(make: Make, sandbox: Sandbox, clock: Clock) -> None:
+    """What was read by a clock a day ahead is no newer than a change after it: not here, nor where it is shared."""
+    cache, day_s = SimpleMemoryCache(), 86400
+
+    def set_back(*users: str) -> None:
+        sandbox.state.tags[2] = Tag(2, "财务系统用户", users)
+        clock.advance(-day_s)
+
+    clock.advance(3 * day_s)
+    here, there, needed = (make(rules_of(table, 2), cache=cache) for table in (None, None, {"finance": "tag:2"}))
+    assert (await here.placed(ZHANGSAN)).tags == {2: True}
+
+    set_back()
+    assert (await there.placed(ZHANGSAN)).tags == {2: False}
+    assert (await here.placed(ZHANGSAN, after=clock())).tags == {2: False}
+    set_back("zhangsan")
+    await here.refresh()
+    assert (await here.placed(ZHANGSAN)).tags == {2: True}
+    set_back()
+    await needed.begin()
+    await until(lambda: needed.snapshot is not None and needed.snapshot.at == clock())
 
 
 # ── WeCom does not answer ──────────────────────────────────────────────────────────────────────────────────────────────
