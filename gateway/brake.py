@@ -24,13 +24,17 @@ class Brake:
 
     @property
     def on(self) -> bool:
-        return len(self._bad) == self._bad.maxlen and self._bad[0][0] > self._clock() - WINDOW_S
+        return len(self._bad) == self._bad.maxlen and self._lately(self._bad[0][0])
 
     def stops(self, address: str) -> bool:
         """Whether a code that came from *address* is not to be exchanged now."""
-        since, network = self._clock() - WINDOW_S, _network(address)
-        own = sum(1 for when, whose in self._bad if whose == network and when > since)
+        network = _network(address)
+        own = sum(1 for when, whose in self._bad if whose == network and self._lately(when))
         return own >= self._per_address or self.on
+
+    def _lately(self, when: float) -> bool:
+        """A clock that was ahead, and was set back, stops nobody until it gets there again."""
+        return abs(self._clock() - when) < WINDOW_S
 
 
 def _network(address: str) -> str:

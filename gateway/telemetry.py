@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -77,7 +78,7 @@ class Telemetry:
     def warn_once(self, key: str, message: str, *, every_s: float = 600) -> bool:
         """Log *message* unless the same *key* was logged in the last *every_s* seconds, and say whether; bounded."""
         now = self._clock()
-        if self._warned.get(key, -every_s) + every_s > now:
+        if abs(now - self._warned.get(key, -math.inf)) < every_s:  # a clock set back keeps nobody waiting
             return False
         if len(self._warned) >= 1000:
             self._warned.clear()

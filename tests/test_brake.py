@@ -46,6 +46,17 @@ def test_it_is_off_when_the_minute_is_over(clock: Ticking) -> None:
     assert not brake.on
 
 
+def test_a_clock_set_back_stops_nobody(clock: Ticking) -> None:
+    """Bad codes of a clock that was a day ahead are not of the last minute, for a day."""
+    brake = Brake(4, clock)
+    clock.advance(86400)
+    for _ in range(4):
+        brake.bad_code("10.0.0.9")
+    clock.advance(-86400)
+
+    assert not brake.stops("10.0.0.9")
+
+
 def test_a_steady_trickle_does_not_stop(clock: Ticking) -> None:
     """Bad codes spread over more than a minute never reach the limit."""
     brake = Brake(3, clock)

@@ -89,6 +89,17 @@ def test_its_pause_can_be_set(clock: Ticking, caplog: pytest.LogCaptureFixture) 
     assert len(caplog.records) == 3
 
 
+def test_a_clock_set_back_keeps_no_warning_waiting(clock: Ticking, caplog: pytest.LogCaptureFixture) -> None:
+    """What was told by a clock a day ahead is told again: refusals are recorded with it."""
+    telemetry = Telemetry(clock)
+    clock.advance(86400)
+    telemetry.warn_once("a", "before")
+    clock.advance(-86400)
+
+    assert telemetry.warn_once("a", "after")
+    assert not telemetry.warn_once("a", "too early")
+
+
 def test_the_memory_of_warnings_is_bounded(clock: Ticking) -> None:
     """Any number of different warnings takes bounded room."""
     telemetry = Telemetry(clock)

@@ -148,7 +148,7 @@ class WeCom:
         try:
             return await self._send(call, token)
         except AppMisconfigured as refused:
-            if not _about_token(refused) or self._clock() < self._futile_until:
+            if not _about_token(refused) or 0 < self._futile_until - self._clock() <= FUTILE_S:
                 raise
         token = await self._tokens.instead_of(token)
         try:

@@ -173,6 +173,17 @@ async def test_a_curable_token_is_replaced_again_later(script: Script, wecom: We
     assert (await wecom.member("zhangsan")).user_id == "zhangsan"
 
 
+async def test_a_clock_set_back_does_not_put_that_off(script: Script, wecom: WeCom, clock: Clock) -> None:
+    """A clock that was a day ahead then does not keep a refused token until it gets there again."""
+    ok = says({"errcode": 0, "userid": "zhangsan"})
+    script.on("user/get", says(refusal(40014)), says(refusal(40014)), says(refusal(40014)), ok)
+    with pytest.raises(AppMisconfigured):
+        await wecom.member("zhangsan")
+    clock.now -= 86400
+
+    assert (await wecom.member("zhangsan")).user_id == "zhangsan"
+
+
 async def test_a_success_allows_replacing_at_once(script: Script, wecom: WeCom) -> None:
     """Once a call has gone through, the next refused token is replaced without delay."""
     bad, ok = says(refusal(40014)), says({"errcode": 0, "userid": "zhangsan"})
