@@ -99,12 +99,12 @@ class Holders:
     """
 
     def __init__(self) -> None:
-        self._members: dict[tuple[str, str], tuple[float, str]] = {}
+        self._members: dict[tuple[str, str], tuple[float, str, str]] = {}  #: since when, who, and the account as it was told
         self._accounts: dict[tuple[str, str], str] = {}
 
     def holder(self, attribute: str, account: str) -> str:
         """The member who holds *account*, empty: nobody."""
-        return self._members.get((attribute, same(account)), (0, ""))[1]
+        return self._members.get((attribute, same(account)), (0, "", ""))[1]
 
     def hold(self, attribute: str, account: str, user_id: str, at: float) -> bool:
         """Note that *user_id* has *account* since *at*, and no longer another; False: somebody else had it before."""
@@ -112,11 +112,11 @@ class Holders:
         if self._accounts.get((attribute, member)) == key[1]:
             return True
         self.release(attribute, user_id)
-        since, holder = self._members.get(key, (at, ""))
+        since, holder, _ = self._members.get(key, (at, "", ""))
         if holder and since <= at:
             return False
         self.release(attribute, holder)
-        self._members[key] = (at, user_id)
+        self._members[key] = (at, user_id, account)
         self._accounts[attribute, member] = key[1]
         return True
 
@@ -134,6 +134,14 @@ class Holders:
         if isinstance(instead, str) and self.holder(attribute, account).casefold() == instead.casefold():
             self.release(attribute, instead)
         self.hold(attribute, account, record.member, record.at)
+
+    def records(self) -> list[Record]:
+        """Who holds what, as records that bring about the same elsewhere."""
+        held = ((attribute, *held) for (attribute, _), held in self._members.items())
+        return [
+            Record("account", at, user_id, details={"attribute": attribute, "account": account, "instead_of": ""})
+            for attribute, at, user_id, account in held
+        ]
 
 
 def same(account: str) -> str:

@@ -69,6 +69,8 @@ class Lasting:
         ledger.subscribe(made.hold.apply, "held", "released")
         ledger.subscribe_runs(made.hold.revoked, "revoked")
         ledger.subscribe(made.holders.heard, "account")
+        ledger.knows(made.holders.records)
+        ledger.knows(lambda: made.resolved.records(clock()))
         return made
 
 

@@ -29,6 +29,10 @@ class Resolved:
             if type(number) is int:
                 self._ids.setdefault(str(corp), {}).setdefault((str(kind), str(name)), number)
 
+    def records(self, now: float) -> list[Record]:
+        """The same as records that bring it about elsewhere."""
+        return [record(corp, name, number, now) for corp, ids in self._ids.items() for name, number in ids.items()]
+
 
 def record(corp_id: str, name: Name, number: int, now: float) -> Record:
     """What the ledger keeps of a name that was resolved."""

@@ -28,7 +28,7 @@ from gateway.sandbox import Sandbox
 from gateway.sandbox.faults import Fault
 from tests.browser_double import Browser
 from tests.conftest import Clock
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 
 HOME = "http://localhost:8080/"
 OA, ERP = "https://oa.example.com", "https://erp.example.net"
@@ -549,6 +549,23 @@ async def test_second_is_refused_elsewhere(browse: Browse, twins: Gateway, start
     pages = [await browse("lisi", at=gateway).open(HOME) for gateway in (there, later)]
 
     assert [(page.status, page.reason) for page in pages] == [(403, "account-taken")] * 2
+
+
+async def test_second_is_refused_after_the_ledger_was_lost(
+    browse: Browse, twins: Gateway, start: Start, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Who holds which account is written into an empty ledger in its place, too: a restart gives it to nobody else."""
+    await browse("zhangsan", at=twins).open(HOME)
+    await until(lambda: not twins.live.now.ledger.queued)
+    for each in tmp_path.glob("ledger.sqlite3*"):
+        each.unlink()
+    (tmp_path / "ledger.sqlite3").touch()
+    await until(lambda: twins.live.now.ledger.problems)
+    await until(lambda: not twins.live.now.ledger.problems)
+
+    page = await browse("lisi", at=await start(make_config(account="extattr:工号"))).open(HOME)
+
+    assert (page.status, page.reason) == (403, "account-taken")
 
 
 async def test_first_comes_back(browse: Browse, twins: Gateway, sandbox: Sandbox) -> None:

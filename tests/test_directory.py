@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -410,6 +411,22 @@ async def test_names_outlive_a_restart(make_config: MakeConfig, sandbox: Sandbox
 
     async with Gateway(config, clock=clock) as gateway:
         assert gateway.live.now.rules.known.ids["department", "财务部"] == 3
+
+
+async def test_names_outlive_the_ledger(make_config: MakeConfig, sandbox: Sandbox, start: Start, tmp_path: Path) -> None:
+    """Into an empty one in its place the running processes write them: who bears the name meanwhile is not let in by it."""
+    ledger = (await start(make_config(rules=FINANCE))).live.now.ledger
+    await until(lambda: not ledger.queued)
+    for each in tmp_path.glob("ledger.sqlite3*"):
+        each.unlink()
+    (tmp_path / "ledger.sqlite3").touch()
+    await until(lambda: ledger.problems)
+    await until(lambda: not ledger.problems)
+    sandbox.state.departments[3] = Department(3, "财务中心", 2)
+    sandbox.state.departments[7] = Department(7, "财务部", 6)
+
+    later = await start(make_config(rules=FINANCE))
+    assert later.live.now.rules.known.ids["department", "财务部"] == 3
 
 
 async def test_a_tag_that_cannot_be_read_is_no_loop(

@@ -86,6 +86,7 @@ class Ledger:
         self._others: list[Taker] = []  #: who takes those of every other kind
         self._troubles: dict[str, str] = {"start": "waiting for the ledger"}
         self._tasks: list[asyncio.Task[None]] = []
+        self._knowing: list[Callable[[], Iterable[Record]]] = [lambda: standing.records(clock())]
         self.subscribe(standing.apply, *(kind for kind in OF_ACCESS if kind != "revoked"))
         self.subscribe_runs(standing.revoked, "revoked")
 
@@ -119,6 +120,10 @@ class Ledger:
         if not kinds:
             for takers in (*self._takers.values(), self._others):
                 takers.append(callback)
+
+    def knows(self, records: Callable[[], Iterable[Record]]) -> None:
+        """Ask *records* what else is in force, when it is no longer in the store."""
+        self._knowing.append(records)
 
     async def start(self) -> None:
         """Open the store and apply what it holds; waits while it cannot be reached. LedgerBroken where waiting does not help."""
@@ -242,7 +247,7 @@ class Ledger:
 
     async def _restore(self) -> None:
         """Other data stands in the store: what we know to be in force is added, and all is read from the start."""
-        if records := self._standing.records(self._clock()):
+        if records := [record for known in self._knowing for record in known()]:
             await self._store.append(records)
         await self._replay()
 
