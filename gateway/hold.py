@@ -32,7 +32,7 @@ class Hold:
         It counts at once: the ledger takes its time, and several are read together.
         """
         key = user_id.casefold()
-        self._gone = {each: at for each, at in self._gone.items() if at > since}
+        self._gone = {each: at for each, at in self._gone.items() if abs(now - at) < now - since}  # not of a clock since set back
         gone = len(self._gone.keys() | {key})
         if self.members or key in self._spared or (gone >= AT_LEAST and gone > PART * max(read, gone)):
             self.members[key] = user_id

@@ -37,6 +37,14 @@ def test_only_of_late() -> None:
     assert not hold.holds("one-more", T + 700, read=0, since=T + 100)
 
 
+def test_a_clock_that_was_ahead() -> None:
+    """Who left by a clock that was a day ahead keeps nobody's access for a day: they are not of the last interval."""
+    hold = Hold()
+    assert found(hold, AT_LEAST - 1, read=0, at=T + 86400, since=T + 86400 - 600) == AT_LEAST - 1
+
+    assert not hold.holds("one-more", T, read=0, since=T - 600)
+
+
 def test_what_other_processes_found_counts() -> None:
     """Revocations that others stored are counted as well; those by an operator, a sign-out or an event are not."""
     hold = Hold()
