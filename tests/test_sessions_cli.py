@@ -336,6 +336,17 @@ async def eventually_refused(desk: Desk, url: str) -> str:
     return (await desk.machine.browser().post(url)).reason
 
 
+async def test_a_link_for_somebody_who_may_have_left(desk: Desk) -> None:
+    """Whose sessions were ended since their last sign-in gets a link, and the operator is asked; who is signed in, without."""
+    await desk.signed_in("zhangsan")
+    before = await desk.run("sessions", "issue", "--member", "zhangsan", "--reason", "x")
+    await desk.run("sessions", "revoke", "--member", "zhangsan")
+    status, _, told = await desk.run("sessions", "issue", "--member", "zhangsan", "--reason", "x")
+
+    assert (status, "are they still with the company?" in told) == (0, True)
+    assert "still with the company" not in before[2]
+
+
 async def test_a_member_nobody_knows(desk: Desk) -> None:
     """Of a member who never signed in only the id is known: a bare location opens, a department does not, and it is said."""
     _, out, err = await desk.run("sessions", "issue", "--member", "lisi", "--reason", "x", "--minutes", "1")

@@ -132,7 +132,7 @@ def issue(config_path: Path | None, member: str, minutes: int, reason: str, site
         raise click.ClickException(_no_site(site, [each.name for each in config.sites]))
     own = new_id()
 
-    async def work(store: Store) -> Glass:
+    async def work(store: Store) -> tuple[Glass, bool]:
         history = await _history(store, now - 200 * DAY_S)
         if history.standing.blocked(member):
             raise click.ClickException(f"{member} is blocked: `wecom-gateway sessions unblock --member {member}` first")
@@ -142,13 +142,17 @@ def issue(config_path: Path | None, member: str, minutes: int, reason: str, site
         issued = history.standing.issue(user_id, now, site=where.name)
         details = {"minutes": minutes, "by": operator(), "until": issued + LONGEST_S}
         await store.append([Record("break-glass", now, user_id, own, where.name, reason=reason, details=details)])
-        return Glass(own, int(now) + LINK_S, user_id, where.name, where.origin.host, minutes, issued, kept)
+        glass = Glass(own, int(now) + LINK_S, user_id, where.name, where.origin.host, minutes, issued, kept)
+        return glass, last is not None and history.standing.gone(user_id, history.sessions[last.session].issued)
 
-    glass = in_store(config_path, work)
+    glass, gone = in_store(config_path, work)
     click.echo(where.origin.url(f"/_wecom/glass/{glass.seal(Sealer(config.signing_keys))}"))
     click.echo(f"for {glass.user_id}, once, within {LINK_S // 60} minutes; to end it: sessions revoke {own}", err=True)
     if not glass.about:
         click.echo("the ledger knows nothing of this member: rules about departments or tags will refuse them", err=True)
+    if gone:
+        why = f"`wecom-gateway ledger show --member {glass.user_id}` says why"
+        click.echo(f"since the last sign-in their sessions were ended ({why}): are they still with the company?", err=True)
 
 
 async def _history(store: Store, since: float) -> History:
