@@ -120,6 +120,7 @@ async def test_list_goes_back_as_far_as_the_ledger(idle: Desk) -> None:
     await store.open()
     await store.append([Record("blocked", now - 230 * DAY_S, member="blocked")])
     await store.append([Record("signed-in", now - age * DAY_S, name, f"id-{name}", "default") for name, age in ages.items()])
+    await store.append([Record("stale", now, "young")])
     await store.close()
     assert [each["member"] for each in await idle.listed("--since", "300d")] == ["oldest", "old", "young"]
     process = await idle.machine.running()

@@ -125,6 +125,20 @@ class TestFollowing:
 
         await until(lambda: len(two.standing) == len(one.standing) == 2)
 
+    async def test_a_clock_a_year_ahead_drops_nothing(self, start: Start, file: Path, clock: Clock) -> None:
+        """Where nothing was recorded for a week, nothing is dropped for its age; once something is, what is old goes."""
+        await (await start()).ledger.append(Record("revoked", T, member="lisi"))
+        clock.advance(366 * 86400)
+        ledger, store = (await start()).ledger, SqliteStore(file, clock)
+        await ledger._trim()
+        before = await store.read()
+        await ledger.append(Record("revoked", clock(), member="zhangsan"))
+        await ledger._trim()
+
+        assert [each.record.member for each in before] == ["lisi"]
+        assert [each.record.member for each in await store.read()] == ["zhangsan", ""]
+        await store.close()
+
     async def test_the_order_is_that_of_the_ledger(self, start: Start) -> None:
         """Where two processes say opposite things, both end with what was stored last."""
         one, other = await start(), await start()
