@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.sandbox import Sandbox
 from tests.browser_double import Browser
+from tests.certificates import certificate
 from tests.conftest import Clock, free_port
 from tests.machine import KEY, LISTENERS, Machine, machine_in
 from tests.patience import until
@@ -410,7 +411,7 @@ OTHER: dict[str, Any] = {
     "listen": {"check": "127.0.0.1:9"},
     "retention": "300d",
     "syslog": "tcp://127.0.0.1:9",
-    "syslog_ca_file": "/etc/hostname",
+    "syslog_ca_file": "server.pem",
     "log_level": "ERROR",
 }
 
@@ -430,13 +431,14 @@ async def test_what_the_ledger_goes_by(gateway: Gateway, make_config: MakeConfig
 
 @pytest.mark.parametrize("name", AT_START)
 async def test_what_waits_for_a_restart(
-    gateway: Gateway, make_config: MakeConfig, browse: Browse, name: str, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, make_config: MakeConfig, browse: Browse, name: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """What is looked at once does not change by a reload; the log says so at each, until it is as it was at the start."""
     addresses, listen = dict(gateway.addresses), gateway.live.now.config.listen
     as_it_was = {"listen": {each: str(getattr(listen, each)) for each in LISTENERS}}
+    other = str(certificate(tmp_path)) if name == "syslog_ca_file" else OTHER[name]
     for _ in range(2):
-        await gateway.reload(make_config(**as_it_was | {name: OTHER[name]}))
+        await gateway.reload(make_config(**as_it_was | {name: other}))
     await gateway.reload(make_config(**as_it_was))
 
     assert caplog.text.count(f"{name}: what is new there takes effect at the next start") == 2

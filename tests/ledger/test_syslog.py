@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from gateway.ledger import Ledger, Record
 from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.syslog import Exporter, SyslogServer
 from gateway.standing import Standing
+from tests.certificates import certificate
 from tests.conftest import Clock, free_port
 from tests.patience import until
 
@@ -182,11 +182,7 @@ class TestTls:
 
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> Path:
-        file = tmp_path / "server.pem"
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(tmp_path / "key.pem"), "-out", str(file)]
-        subprocess.run(command, check=True, capture_output=True)
-        return file
+        return certificate(tmp_path)
 
     @pytest.fixture
     async def secure(self, certificate: Path, tmp_path: Path) -> AsyncIterator[Listener]:
