@@ -99,7 +99,7 @@ class Ratio:
     low: float = 0.0  #: the ends of the interval that the true value lies in, by CONFIDENCE
     high: float = 0.0
     why_not: str = ""
-    close: bool = False  #: so near its target that more rounds are needed to tell on which side it lies
+    close: bool = False  #: held to a target, and more rounds are needed to tell on which side of it it lies
 
     def __str__(self) -> str:
         return f"refused ({self.of})" if self.value is None else f"{told(self.value, self.low, self.high)} of {self.of}"
@@ -144,7 +144,7 @@ def compare(row: Figures, other: Figures, by: Callable[[Run], float] = speed, *,
     value, low, high = interval
     if max(value - low, high - value) > MAX_DOUBT * value:
         said = f"it lies anywhere from {low:.2f} to {high:.2f}: a quieter machine or more --rounds"
-        return Ratio(other.name, why_not=said)
+        return Ratio(other.name, why_not=said, close=must is not None)
     if must is not None and low < must <= high:
         said = f"it is {told(*interval, 3)}, which cannot be told from {must:.2f}: more --rounds"
         return Ratio(other.name, why_not=said, close=True)
