@@ -32,11 +32,8 @@ def wanted(parts: Parts, asked: Asked) -> str:
     A navigation is renewed where it is refused; a script or a form cannot be, and comes here by its ``login_url``.
     """
     presence, accounts = parts.sessions.presence, parts.sessions.accounts
-    try:
-        session = parts.sessions.open(asked.session, site=asked.site.name)
-    except SignInNeeded:
-        return ""
-    if not session.renewable or parts.standing.ended(session):
+    session = not_over(parts, asked)
+    if session is None or not session.renewable:
         return ""
     told = session.account or accounts.looked_at(session.site, session.attributes)
     if not told or parts.rules.lacks(session) or session.read < parts.standing.stale_until(session.user_id):
